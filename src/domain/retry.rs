@@ -1,0 +1,1 @@
+//! Which failures may be tried again, and within which budget.
