@@ -1,1 +1,122 @@
-//! Which failures may be tried again, and within which budget.
+//! Which failures may be tried again, where, and within which budget.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::moment::Moment;
+
+/// How an attempt failed, as far as another try is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// No connection or no TLS: nothing of the request has left us.
+    Connect,
+    /// A kept connection turned out to be dead when it was used again: closed or reset before the first byte of a response.
+    ReusedConnectionDead,
+    /// A fresh connection closed before the first byte of a response.
+    ClosedEarly,
+    /// Broken after bytes of the response came.
+    Broken,
+    /// No response in time: the instance may still be at work on it.
+    TimedOut,
+}
+
+/// What matters of a request for another try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replay {
+    /// Whether doing it twice is as good as once: an idempotent method, or an `Idempotency-Key`.
+    pub idempotent: bool,
+    /// Whether its body can be sent again: none, not yet read, or kept.
+    pub replayable: bool,
+}
+
+/// What to do after a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Tell the client.
+    Never,
+    /// Again to the same endpoint on a fresh connection; it is no attempt and costs no budget.
+    FreshConnection,
+    /// Another attempt, if there is one left and the budget allows; to another endpoint if there is one.
+    OtherEndpoint,
+}
+
+/// Whether another try is harmless.
+pub fn judge(failure: Failure, replay: Replay) -> Retry {
+    match failure {
+        Failure::Connect if replay.replayable => Retry::OtherEndpoint,
+        Failure::ReusedConnectionDead if replay.replayable => Retry::FreshConnection,
+        Failure::ClosedEarly if replay.replayable && replay.idempotent => Retry::OtherEndpoint,
+        Failure::Connect
+        | Failure::ReusedConnectionDead
+        | Failure::ClosedEarly
+        | Failure::Broken
+        | Failure::TimedOut => Retry::Never,
+    }
+}
+
+/// Methods whose repetition is as good as once (RFC 9110, 9.2.2).
+pub fn is_idempotent(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
+}
+
+/// Keeps retries from multiplying an outage: a fifth of the recent requests, and at least three a second. One for all workers.
+#[derive(Debug, Default)]
+pub struct Budget {
+    requests: Recent,
+    retries: Recent,
+}
+
+/// Retries allowed per request.
+const SHARE: f32 = 0.2;
+/// Retries allowed per second however few requests there are.
+const PER_SECOND: f32 = 3.0;
+/// "Recent" fades with this time constant.
+const RECENT_SECONDS: f32 = 10.0;
+
+impl Budget {
+    /// Counts a request (not its retries).
+    pub fn request(&self, now: Moment) {
+        self.requests.add(now);
+    }
+
+    /// Takes one retry out of the budget; `false` if there is none left.
+    pub fn take(&self, now: Moment) -> bool {
+        let allowed = (SHARE * self.requests.count(now)).max(PER_SECOND * RECENT_SECONDS);
+        self.retries.add_below(allowed, now)
+    }
+}
+
+/// A count that fades: the number and the millisecond of its last change in one word, so that both change together.
+#[derive(Debug, Default)]
+struct Recent(AtomicU64);
+
+impl Recent {
+    fn count(&self, now: Moment) -> f32 {
+        faded(self.0.load(Relaxed), millis(now))
+    }
+
+    fn add(&self, now: Moment) {
+        self.add_below(f32::INFINITY, now);
+    }
+
+    /// Adds one if that keeps the count at or below `limit`.
+    fn add_below(&self, limit: f32, now: Moment) -> bool {
+        let now = millis(now);
+        let next = |word| {
+            let count = faded(word, now) + 1.0;
+            (count <= limit).then(|| u64::from(count.to_bits()) | u64::from(now) << 32)
+        };
+        self.0.fetch_update(Relaxed, Relaxed, next).is_ok()
+    }
+}
+
+fn millis(now: Moment) -> u32 {
+    (now.as_nanos() / 1_000_000) as u32
+}
+
+fn faded(word: u64, now: u32) -> f32 {
+    let (count, at) = (f32::from_bits(word as u32), (word >> 32) as u32);
+    let passed = now.wrapping_sub(at);
+    // Clocks of two threads may be read out of order: then no time has passed.
+    let passed = if passed > u32::MAX / 2 { 0 } else { passed };
+    count * (-(passed as f32) / (1e3 * RECENT_SECONDS)).exp()
+}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::domain::balance::derived::Derived;
 use crate::domain::balance::fleet::Fleet;
 use crate::domain::balance::strategy::Strategy;
 use crate::domain::endpoint::Endpoint;
@@ -45,6 +46,8 @@ pub struct Pool {
     pub settings: Arc<RouteSettings>,
     /// What the endpoints of this route share: latency mean, failure rate, round-robin position. Outlives this snapshot.
     pub fleet: Arc<Fleet>,
+    /// What the balance works out from the endpoints above when first asked: `Derived::default()` for each new pool.
+    pub derived: Derived,
 }
 
 /// The answer of a look-up.
