@@ -1,0 +1,189 @@
+//! What the control plane and the bus count: seldom enough for a lock.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::count::{Bounds, Distribution, Histogram, OTHER};
+
+const MILLI: u64 = 1_000_000;
+const SECOND: u64 = 1_000_000_000;
+
+const AGE_BOUNDS: Bounds<12> = [
+    100 * MILLI,
+    250 * MILLI,
+    500 * MILLI,
+    SECOND,
+    2_500 * MILLI,
+    5 * SECOND,
+    7_500 * MILLI,
+    10 * SECOND,
+    15 * SECOND,
+    30 * SECOND,
+    60 * SECOND,
+    300 * SECOND,
+];
+
+const LATENCY_BOUNDS: Bounds<12> = [
+    MILLI,
+    5 * MILLI,
+    10 * MILLI,
+    20 * MILLI,
+    50 * MILLI,
+    100 * MILLI,
+    250 * MILLI,
+    500 * MILLI,
+    SECOND,
+    5 * SECOND,
+    15 * SECOND,
+    60 * SECOND,
+];
+
+const PUBLISH_BOUNDS: Bounds<12> = [
+    10_000,
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    MILLI,
+    2_500_000,
+    5 * MILLI,
+    10 * MILLI,
+    50 * MILLI,
+    250 * MILLI,
+    SECOND,
+];
+
+/// Pairs of labels kept apart; both come from closed sets, so this is reached only by mistake.
+const PAIRS_MAX: usize = 512;
+
+/// Counters of the control plane and the bus.
+#[derive(Debug)]
+pub struct Control {
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug)]
+pub(super) struct Counts {
+    pub(super) received: BTreeMap<&'static str, u64>,
+    pub(super) rejected: BTreeMap<(&'static str, &'static str), u64>,
+    pub(super) removed: BTreeMap<&'static str, u64>,
+    pub(super) published: u64,
+    pub(super) connected: bool,
+    pub(super) connects: u64,
+    pub(super) disconnects: u64,
+    pub(super) incoming_dropped: u64,
+    pub(super) outgoing_dropped: u64,
+    heartbeat_age: Histogram<12>,
+    registration_latency: Histogram<12>,
+    publish_time: Histogram<12>,
+}
+
+impl Default for Control {
+    fn default() -> Control {
+        Control {
+            counts: Mutex::new(Counts {
+                received: BTreeMap::new(),
+                rejected: BTreeMap::new(),
+                removed: BTreeMap::new(),
+                published: 0,
+                connected: false,
+                connects: 0,
+                disconnects: 0,
+                incoming_dropped: 0,
+                outgoing_dropped: 0,
+                heartbeat_age: Histogram::new(&AGE_BOUNDS),
+                registration_latency: Histogram::new(&LATENCY_BOUNDS),
+                publish_time: Histogram::new(&PUBLISH_BOUNDS),
+            }),
+        }
+    }
+}
+
+impl Control {
+    /// A message on `subject` arrived and was applied.
+    pub fn message_received(&self, subject: &'static str) {
+        *self.counts.lock().received.entry(subject).or_default() += 1;
+    }
+
+    /// A message on `subject` was dropped whole for `reason`.
+    pub fn message_rejected(&self, subject: &'static str, reason: &'static str) {
+        let rejected = &mut self.counts.lock().rejected;
+        let known = rejected.len() < PAIRS_MAX || rejected.contains_key(&(subject, reason));
+        *rejected.entry(if known { (subject, reason) } else { (OTHER, OTHER) }).or_default() += 1;
+    }
+
+    /// `endpoints` were removed from the table because of `reason` (lease run out, unregistered, crashed, left out …).
+    pub fn endpoints_removed(&self, reason: &'static str, endpoints: u64) {
+        if endpoints > 0 {
+            *self.counts.lock().removed.entry(reason).or_default() += endpoints;
+        }
+    }
+
+    /// A heartbeat arrived `age` after the one before of the same agent: so old had what we knew become.
+    pub fn heartbeat_age(&self, age: Duration) {
+        self.counts.lock().heartbeat_age.observe(age);
+    }
+
+    /// A new endpoint was published `latency` after the time its registration says it came to be.
+    pub fn registration_latency(&self, latency: Duration) {
+        self.counts.lock().registration_latency.observe(latency);
+    }
+
+    /// A snapshot was made and published within `time`.
+    pub fn snapshot_published(&self, time: Duration) {
+        let mut counts = self.counts.lock();
+        counts.published += 1;
+        counts.publish_time.observe(time);
+    }
+
+    /// The bus is connected and subscribed.
+    pub fn bus_connected(&self) {
+        let mut counts = self.counts.lock();
+        counts.connected = true;
+        counts.connects += 1;
+    }
+
+    /// The bus is gone.
+    pub fn bus_disconnected(&self) {
+        let mut counts = self.counts.lock();
+        counts.connected = false;
+        counts.disconnects += 1;
+    }
+
+    /// Messages from the bus were dropped: the control plane could not keep up.
+    pub fn incoming_dropped(&self, messages: u64) {
+        self.counts.lock().incoming_dropped += messages;
+    }
+
+    /// Messages to the bus were dropped: it was not connected, or could not keep up.
+    pub fn outgoing_dropped(&self, messages: u64) {
+        self.counts.lock().outgoing_dropped += messages;
+    }
+
+    /// Reads all counters under one lock.
+    pub(super) fn read<T>(&self, reader: impl FnOnce(&Counts) -> T) -> T {
+        reader(&self.counts.lock())
+    }
+}
+
+impl Counts {
+    pub(super) fn heartbeat_age(&self) -> Distribution {
+        distribution(&self.heartbeat_age)
+    }
+
+    pub(super) fn registration_latency(&self) -> Distribution {
+        distribution(&self.registration_latency)
+    }
+
+    pub(super) fn publish_time(&self) -> Distribution {
+        distribution(&self.publish_time)
+    }
+}
+
+fn distribution<const N: usize>(histogram: &Histogram<N>) -> Distribution {
+    let mut total = Distribution::default();
+    histogram.add_to(&mut total);
+    total
+}
