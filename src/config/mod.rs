@@ -1,1 +1,194 @@
-//! (being built)
+//! The configuration: from TOML text and environment, as written, to a `Config`, as meant. Every problem is reported at
+//! once, unknown keys are refused. Reads neither clock, environment nor machine: those are arguments.
+
+mod balance;
+mod effective;
+mod http;
+mod nats;
+mod problem;
+mod process;
+mod reader;
+mod route;
+mod schema;
+mod table;
+#[cfg(test)]
+mod tests;
+mod traffic;
+mod tree;
+mod units;
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+pub use balance::{BalanceConfig, LoadMix, LoadVector};
+pub use effective::{Changes, Effective};
+pub use http::HttpConfig;
+pub use nats::{NatsAuth, NatsConfig};
+pub use problem::{Origin, Problem, Problems};
+pub use process::{AccessLogConfig, AccessLogFormat, AccessLogPath, AdminConfig, Compat, DrainConfig, LogConfig};
+pub use process::{LogFormat, LogLevel};
+pub use route::{StaticInstance, StaticRoute};
+pub use schema::Reload;
+pub use table::{Isolation, TableConfig};
+pub use traffic::{ForwardedConfig, ForwardedProto, LimitsConfig, RetryConfig, RewriteConfig};
+pub use traffic::{StickyConfig, StickyMode, TimeoutsConfig};
+
+/// A hundred years: what a time limit of 0 (off) becomes, so that no reader needs a special case.
+pub const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// The whole configuration, valid. Field paths are the keys of the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Data-plane threads, at least 1 (0 in the file has become the number of cores).
+    pub workers: usize,
+    /// Whose behaviour to keep where Weighbridge differs on purpose.
+    pub compat: Compat,
+    /// Clear-text listeners.
+    pub http: HttpConfig,
+    /// The admin port.
+    pub admin: AdminConfig,
+    /// The message bus; `None`: the embedded one.
+    pub nats: Option<NatsConfig>,
+    /// Leases and the life of routes.
+    pub table: TableConfig,
+    /// How instances are picked.
+    pub balance: BalanceConfig,
+    /// Further attempts after a failure.
+    pub retry: RetryConfig,
+    /// Session affinity.
+    pub sticky: StickyConfig,
+    /// Time limits of a request.
+    pub timeouts: TimeoutsConfig,
+    /// Size limits of a request.
+    pub limits: LimitsConfig,
+    /// Headers that tell an instance who asked.
+    pub forwarded: ForwardedConfig,
+    /// Changes to responses.
+    pub rewrite: RewriteConfig,
+    /// Leaving without breaking what is in flight.
+    pub drain: DrainConfig,
+    /// One line per request.
+    pub access_log: AccessLogConfig,
+    /// What the router says about itself.
+    pub log: LogConfig,
+    /// Static routes and settings of routes.
+    pub route: Vec<StaticRoute>,
+    /// Every key with its value as written or by default, for printing and comparing.
+    pub effective: Effective,
+}
+
+/// A text that never appears in logs or output.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides `text`.
+    pub fn new(text: String) -> Secret {
+        Secret(text)
+    }
+
+    /// The text, for the one place that must send or compare it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(***)")
+    }
+}
+
+/// Who one is and how to prove it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// Not empty.
+    pub user: String,
+    /// Not empty.
+    pub password: Secret,
+}
+
+/// What the configuration needs to know of the machine and the environment.
+pub struct Surroundings<'a> {
+    /// Cores of this machine.
+    pub cores: usize,
+    /// Environment variables; those that begin with `WEIGHBRIDGE__` override the file.
+    pub variables: &'a [(String, String)],
+    /// Reads a file that holds a secret.
+    pub read_file: &'a dyn Fn(&Path) -> io::Result<String>,
+}
+
+impl Surroundings<'static> {
+    /// One core, no variables, no files: for defaults and tests.
+    pub fn none() -> Surroundings<'static> {
+        Surroundings { cores: 1, variables: &[], read_file: &|_| Err(io::ErrorKind::NotFound.into()) }
+    }
+}
+
+/// Reads a configuration. `file` is the name of the file in problems, `text` its content; both are empty if there is
+/// none.
+///
+/// # Errors
+/// All problems at once, in the order of the file.
+pub fn load(file: &str, text: &str, around: &Surroundings<'_>) -> Result<Config, Problems> {
+    let problems = Problems { file: file.into(), list: Vec::new() };
+    let mut context = reader::Context { around, problems, effective: Effective::default() };
+    let table = tree::parse(text, &mut context.problems);
+    let top = schema::section("").expect("the schema has a top");
+    schema::check_names(&table, top, "", &mut context.problems);
+    let config = read(&mut reader::Reader::top(&mut context, &table));
+    if context.problems.list.is_empty() {
+        Ok(Config { effective: context.effective, ..config })
+    } else {
+        context.problems.list.sort();
+        Err(context.problems)
+    }
+}
+
+/// Reads every section; wrong values are noted and replaced by defaults.
+fn read(top: &mut reader::Reader<'_, '_>) -> Config {
+    Config {
+        workers: process::workers(top),
+        compat: process::compat(top),
+        http: http::read(&mut top.section("http")),
+        admin: process::admin(&mut top.section("admin")),
+        nats: nats::read(&mut top.section("nats")),
+        table: table::read(&mut top.section("table")),
+        balance: balance::read(&mut top.section("balance")),
+        retry: traffic::retry(&mut top.section("retry")),
+        sticky: traffic::sticky(&mut top.section("sticky")),
+        timeouts: traffic::timeouts(&mut top.section("timeouts")),
+        limits: traffic::limits(&mut top.section("limits")),
+        forwarded: traffic::forwarded(&mut top.section("forwarded")),
+        rewrite: traffic::rewrite(&mut top.section("rewrite")),
+        drain: process::drain(&mut top.section("drain")),
+        access_log: process::access_log(&mut top.section("access_log")),
+        log: process::log(&mut top.section("log")),
+        route: route::read(top),
+        effective: Effective::default(),
+    }
+}
+
+impl Config {
+    /// Reads TOML text with nothing around it: one core, no environment.
+    ///
+    /// # Errors
+    /// All problems at once.
+    pub fn from_toml(text: &str) -> Result<Config, Problems> {
+        load("", text, &Surroundings::none())
+    }
+
+    /// What a change from this configuration to `newer` changes.
+    pub fn changes(&self, newer: &Config) -> Changes {
+        self.effective.changes(&newer.effective)
+    }
+}
+
+/// What an empty file means on a machine with one core.
+impl Default for Config {
+    fn default() -> Config {
+        Config::from_toml("").expect("the defaults are valid")
+    }
+}

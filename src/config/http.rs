@@ -1,0 +1,58 @@
+//! The listeners for clients.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::reader::{self, Reader};
+use super::schema::{Key, Kind, Reload, Section, Shape};
+
+pub(super) const HTTP: Section = Section {
+    path: "http",
+    shape: Shape::Always,
+    doc: "Clear-text HTTP from clients.",
+    keys: &[
+        Key {
+            name: "listen",
+            kind: Kind::List("addresses"),
+            default: "[\"0.0.0.0:8080\"]",
+            reload: Reload::Restart,
+            doc: "Where to listen. Port 0: any free port.",
+        },
+        Key {
+            name: "trusted_proxies",
+            kind: Kind::List("networks"),
+            default: "[]",
+            reload: Reload::Live,
+            doc: "Networks whose `X-Forwarded-*` and `Forwarded` headers are believed; from anywhere else they are \
+                  replaced.",
+        },
+    ],
+};
+
+/// Clear-text HTTP from clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// Where to listen; empty: nowhere.
+    pub listen: Vec<SocketAddr>,
+    /// Whose forwarded headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+pub(super) fn read(section: &mut Reader<'_, '_>) -> HttpConfig {
+    let listen = section.list("listen", reader::address);
+    for (n, address) in listen.iter().enumerate() {
+        if address.port() != 0 && listen[..n].contains(address) {
+            section.complain("listen", format!("{address} is listed twice"));
+        }
+    }
+    HttpConfig { listen, trusted_proxies: section.list("trusted_proxies", network) }
+}
+
+/// Reads `10.0.0.0/8` or a single address.
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let single = |_| text.parse::<IpAddr>().map(IpNet::from);
+    text.parse::<IpNet>().or_else(single).map_err(|_| {
+        "is not a network; write an address and a prefix length, such as \"10.0.0.0/8\" or \"::1\"".to_string()
+    })
+}

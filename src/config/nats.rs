@@ -1,0 +1,194 @@
+//! The message bus.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::reader::Reader;
+use super::schema::{Key, Kind, Reload, Section, Shape, ms};
+use super::{Login, Secret, process};
+
+pub(super) const NATS: Section = Section {
+    path: "nats",
+    shape: Shape::Optional,
+    doc: "The message bus. Without this section the router runs on its embedded bus: messages come in by `weighbridge \
+          publish` or `POST /v1/bus/SUBJECT`.",
+    keys: &[
+        Key {
+            name: "servers",
+            kind: Kind::List("NATS URLs"),
+            default: "[\"nats://127.0.0.1:4222\"]",
+            reload: Reload::Restart,
+            doc: "The first is chosen at random; further ones are learnt from the servers.",
+        },
+        Key {
+            name: "user",
+            kind: Kind::Text("user name"),
+            default: "\"\"",
+            reload: Reload::Restart,
+            doc: "Authentication by user and password. Empty: none.",
+        },
+        Key {
+            name: "password",
+            kind: Kind::Secret,
+            default: "\"\"",
+            reload: Reload::Restart,
+            doc: "Belongs to `user`.",
+        },
+        Key {
+            name: "password_file",
+            kind: Kind::Text("path"),
+            default: "\"\"",
+            reload: Reload::Restart,
+            doc: "A file that holds the password, instead of `password`. A newline at its end is cut.",
+        },
+        Key {
+            name: "token",
+            kind: Kind::Secret,
+            default: "\"\"",
+            reload: Reload::Restart,
+            doc: "Authentication by token. Empty: none.",
+        },
+        Key {
+            name: "token_file",
+            kind: Kind::Text("path"),
+            default: "\"\"",
+            reload: Reload::Restart,
+            doc: "A file that holds the token, instead of `token`. A newline at its end is cut.",
+        },
+        Key {
+            name: "credentials_file",
+            kind: Kind::Text("path"),
+            default: "\"\"",
+            reload: Reload::Restart,
+            doc: "Authentication by a `.creds` file (JWT and nkey). Empty: none.",
+        },
+        Key {
+            name: "ca",
+            kind: Kind::Text("path"),
+            default: "\"\"",
+            reload: Reload::Restart,
+            doc: "PEM file of certificate authorities to trust; turns TLS on. Empty: TLS only for `tls://` servers, with \
+                  the system's authorities.",
+        },
+        Key {
+            name: "cert",
+            kind: Kind::Text("path"),
+            default: "\"\"",
+            reload: Reload::Restart,
+            doc: "PEM file of the certificate we show; turns TLS on, needs `key`.",
+        },
+        Key {
+            name: "key",
+            kind: Kind::Text("path"),
+            default: "\"\"",
+            reload: Reload::Restart,
+            doc: "PEM file of the private key that belongs to `cert`.",
+        },
+        Key {
+            name: "ping_interval",
+            kind: Kind::Duration { zero: "", least: ms(100), most: ms(3_600_000) },
+            default: "\"20s\"",
+            reload: Reload::Restart,
+            doc: "How often the connection is probed; two missing answers mean that it is gone.",
+        },
+        Key {
+            name: "server_cache",
+            kind: Kind::Text("path"),
+            default: "\"\"",
+            reload: Reload::Restart,
+            doc: "File that remembers learnt servers, so that a restart while the configured ones are down still finds \
+                  the others. Empty: none.",
+        },
+    ],
+};
+
+/// The message bus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NatsConfig {
+    /// URLs (`nats://` or `tls://`, host, port), at least one.
+    pub servers: Vec<String>,
+    /// How to prove who we are.
+    pub auth: NatsAuth,
+    /// Certificate authorities to trust; turns TLS on.
+    pub ca: Option<PathBuf>,
+    /// Our certificate and its private key; turns TLS on.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// How often the connection is probed.
+    pub ping_interval: Duration,
+    /// Remembers learnt servers.
+    pub server_cache: Option<PathBuf>,
+}
+
+/// How to prove who we are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NatsAuth {
+    /// Not at all (or by a login in the URL).
+    None,
+    /// User and password.
+    Login(Login),
+    /// A token.
+    Token(Secret),
+    /// A `.creds` file.
+    CredentialsFile(PathBuf),
+}
+
+pub(super) fn read(section: &mut Reader<'_, '_>) -> Option<NatsConfig> {
+    if !section.is_written() {
+        return None;
+    }
+    let servers = section.list("servers", server);
+    let auth = auth(section);
+    let identity = match (section.path("cert"), section.path("key")) {
+        (Some(cert), Some(key)) => Some((cert, key)),
+        (Some(_), None) => {
+            section.complain("cert", "a certificate needs its key");
+            None
+        }
+        (None, Some(_)) => {
+            section.complain("key", "a key needs its certificate (cert)");
+            None
+        }
+        (None, None) => None,
+    };
+    if servers.is_empty() {
+        section.complain("servers", "needs at least one server; leave out [nats] to use the embedded bus");
+    }
+    Some(NatsConfig {
+        servers,
+        auth,
+        ca: section.path("ca"),
+        identity,
+        ping_interval: section.duration("ping_interval"),
+        server_cache: section.path("server_cache"),
+    })
+}
+
+fn auth(section: &mut Reader<'_, '_>) -> NatsAuth {
+    let user = section.text("user");
+    let password = section.secret("password", "password_file");
+    let login = process::login(section, user, password).map(NatsAuth::Login);
+    let token = section.secret("token", "token_file").map(NatsAuth::Token);
+    let file = section.path("credentials_file").map(NatsAuth::CredentialsFile);
+    let mut ways: Vec<NatsAuth> = [login, token, file].into_iter().flatten().collect();
+    if ways.len() > 1 {
+        section.complain("", "give one way to authenticate: user and password, a token, or a credentials_file");
+    }
+    ways.pop().unwrap_or(NatsAuth::None)
+}
+
+/// Proves a NATS URL; a bare `host:port` gets its scheme.
+fn server(text: &str) -> Result<String, String> {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("nats", text));
+    let address = rest.rsplit_once('@').map_or(rest, |(_, address)| address);
+    // A bare IPv6 address has brackets, so a colon outside of them begins the port.
+    let (host, port) = match address.rfind(':') {
+        Some(colon) if !address[colon..].contains(']') => (&address[..colon], &address[colon + 1..]),
+        _ => (address, "4222"),
+    };
+    let host_is_fine = !host.is_empty() && !host.contains(['/', '?', '#', ' ', '@']);
+    let port_is_fine = port.parse::<u16>().is_ok_and(|port| port > 0);
+    if !matches!(scheme, "nats" | "tls") || !host_is_fine || !port_is_fine {
+        return Err("is not a NATS server; write \"nats://host:4222\" or \"tls://host:4222\"".into());
+    }
+    Ok(format!("{scheme}://{rest}"))
+}

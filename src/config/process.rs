@@ -1,0 +1,296 @@
+//! Sections about the process itself: workers, admin port, drain, logs.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::reader::Reader;
+use super::schema::{Key, Kind, MOST, Reload, Section, Shape, ms};
+use super::{Login, Secret};
+
+pub(super) const TOP: Section = Section {
+    path: "",
+    shape: Shape::Always,
+    doc: "At the top of the file, before the first section.",
+    keys: &[
+        Key {
+            name: "workers",
+            kind: Kind::Integer { least: 0, most: 1024 },
+            default: "0",
+            reload: Reload::Restart,
+            doc: "Data-plane threads. 0: one per core.",
+        },
+        Key {
+            name: "compat",
+            kind: Kind::Choice(&["none"]),
+            default: "\"none\"",
+            reload: Reload::Restart,
+            doc: "Whose behaviour to keep where Weighbridge differs on purpose.",
+        },
+    ],
+};
+
+/// Whose behaviour to keep where Weighbridge differs on purpose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compat {
+    /// Weighbridge's own.
+    #[default]
+    None,
+}
+
+pub(super) fn workers(top: &mut Reader<'_, '_>) -> usize {
+    match top.integer("workers") {
+        0 => top.context.around.cores.max(1),
+        n => n as usize,
+    }
+}
+
+pub(super) fn compat(top: &mut Reader<'_, '_>) -> Compat {
+    top.choice("compat", &[("none", Compat::None)])
+}
+
+pub(super) const ADMIN: Section = Section {
+    path: "admin",
+    shape: Shape::Always,
+    doc: "The port for operators: `/health`, `/metrics`, `/routes`, `/v1/…`. Off loopback it needs a user and a password.",
+    keys: &[
+        Key {
+            name: "listen",
+            kind: Kind::Text("address"),
+            default: "\"127.0.0.1:8081\"",
+            reload: Reload::Restart,
+            doc: "Where to listen. Port 0: any free port.",
+        },
+        Key {
+            name: "user",
+            kind: Kind::Text("user name"),
+            default: "\"\"",
+            reload: Reload::Restart,
+            doc: "Basic authentication for everything but `/health`. Empty: none.",
+        },
+        Key {
+            name: "password",
+            kind: Kind::Secret,
+            default: "\"\"",
+            reload: Reload::Restart,
+            doc: "Belongs to `user`.",
+        },
+        Key {
+            name: "password_file",
+            kind: Kind::Text("path"),
+            default: "\"\"",
+            reload: Reload::Restart,
+            doc: "A file that holds the password, instead of `password`. A newline at its end is cut.",
+        },
+    ],
+};
+
+/// The admin port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Needed for everything but `/health`; `None` only on loopback.
+    pub login: Option<Login>,
+}
+
+pub(super) fn admin(section: &mut Reader<'_, '_>) -> AdminConfig {
+    let listen = section.address("listen");
+    let user = section.text("user");
+    let password = section.secret("password", "password_file");
+    let login = login(section, user, password);
+    if login.is_none() && !listen.ip().is_loopback() {
+        section.complain("listen", format!("{listen} can be reached by others; give a user and a password as well"));
+    }
+    AdminConfig { listen, login }
+}
+
+/// Joins `user` and `password`: both or none.
+pub(super) fn login(section: &mut Reader<'_, '_>, user: String, password: Option<Secret>) -> Option<Login> {
+    match (user.is_empty(), password) {
+        (false, Some(password)) => return Some(Login { user, password }),
+        (false, None) => section.complain("user", "a user needs a password (or password_file)"),
+        (true, Some(_)) => {
+            let key = if section.has("password") { "password" } else { "password_file" };
+            section.complain(key, "a password needs a user");
+        }
+        (true, None) => {}
+    }
+    None
+}
+
+pub(super) const DRAIN: Section = Section {
+    path: "drain",
+    shape: Shape::Always,
+    doc: "What happens on SIGTERM and SIGUSR1, so that nothing in flight is broken.",
+    keys: &[
+        Key {
+            name: "wait",
+            kind: Kind::Duration { zero: "at once", least: ms(1), most: MOST },
+            default: "\"0s\"",
+            reload: Reload::Live,
+            doc: "How long `/health` answers 503 before the listeners close, so that a load balancer can look away.",
+        },
+        Key {
+            name: "timeout",
+            kind: Kind::Duration { zero: "at once", least: ms(1), most: MOST },
+            default: "\"60s\"",
+            reload: Reload::Live,
+            doc: "How long requests and tunnels in flight may take to finish then.",
+        },
+    ],
+};
+
+/// Leaving without breaking what is in flight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrainConfig {
+    /// Health says 503 that long before listeners close.
+    pub wait: Duration,
+    /// What is in flight may take that long; zero ends it at once.
+    pub timeout: Duration,
+}
+
+pub(super) fn drain(section: &mut Reader<'_, '_>) -> DrainConfig {
+    DrainConfig { wait: section.duration("wait"), timeout: section.duration("timeout") }
+}
+
+pub(super) const ACCESS_LOG: Section = Section {
+    path: "access_log",
+    shape: Shape::Always,
+    doc: "One line per request.",
+    keys: &[
+        Key {
+            name: "path",
+            kind: Kind::Text("path"),
+            default: "\"stdout\"",
+            reload: Reload::Restart,
+            doc: "`stdout` or a file, which is opened again on SIGHUP. Empty: off.",
+        },
+        Key {
+            name: "format",
+            kind: Kind::Choice(&["json", "gorouter"]),
+            default: "\"json\"",
+            reload: Reload::Restart,
+            doc: "JSON lines, or the layout of gorouter's access log.",
+        },
+    ],
+};
+
+/// One line per request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLogConfig {
+    /// Where it goes.
+    pub path: AccessLogPath,
+    /// Its layout.
+    pub format: AccessLogFormat,
+}
+
+/// Where the access log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLogPath {
+    /// Nowhere.
+    Off,
+    /// Standard output.
+    Stdout,
+    /// Appended to a file.
+    File(PathBuf),
+}
+
+/// Layout of the access log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AccessLogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// As gorouter writes it.
+    Gorouter,
+}
+
+pub(super) fn access_log(section: &mut Reader<'_, '_>) -> AccessLogConfig {
+    let path = match section.text("path").as_str() {
+        "" => AccessLogPath::Off,
+        "stdout" => AccessLogPath::Stdout,
+        file => AccessLogPath::File(file.into()),
+    };
+    let formats = [("json", AccessLogFormat::Json), ("gorouter", AccessLogFormat::Gorouter)];
+    AccessLogConfig { path, format: section.choice("format", &formats) }
+}
+
+pub(super) const LOG: Section = Section {
+    path: "log",
+    shape: Shape::Always,
+    doc: "What the router says about itself, on standard error.",
+    keys: &[
+        Key {
+            name: "level",
+            kind: Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
+            default: "\"info\"",
+            reload: Reload::Live,
+            doc: "Least severe level that is written.",
+        },
+        Key {
+            name: "format",
+            kind: Kind::Choice(&["text", "json"]),
+            default: "\"text\"",
+            reload: Reload::Restart,
+            doc: "Lines for people or JSON lines for machines.",
+        },
+    ],
+};
+
+/// What the router says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Least severe level.
+    pub level: LogLevel,
+    /// Layout.
+    pub format: LogFormat,
+}
+
+/// How severe a log line is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Something is broken.
+    Error,
+    /// Something may break.
+    Warn,
+    /// What an operator wants to know.
+    #[default]
+    Info,
+    /// What a developer wants to know.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// As written in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
+}
+
+/// Layout of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines.
+    Json,
+}
+
+pub(super) fn log(section: &mut Reader<'_, '_>) -> LogConfig {
+    use LogLevel::{Debug, Error, Info, Trace, Warn};
+    let levels = [Error, Warn, Info, Debug, Trace].map(|level| (level.as_str(), level));
+    LogConfig {
+        level: section.choice("level", &levels),
+        format: section.choice("format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
+    }
+}

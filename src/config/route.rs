@@ -1,0 +1,200 @@
+//! Static routes, and settings of single routes.
+
+use super::balance::{MAX_CONNS, STRATEGIES, STRATEGY};
+use super::reader::Reader;
+use super::schema::{Key, Kind, Reload, Section, Shape};
+use super::traffic::{ATTEMPTS, NEVER_AT_ZERO, UNLIMITED_AT_ZERO};
+use crate::domain::identity::Address;
+use crate::domain::table::snapshot::RouteSettings;
+
+const fn own(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key { name, kind, default: "", reload: Reload::Live, doc }
+}
+
+pub(super) const ROUTE: Section = Section {
+    path: "route",
+    shape: Shape::List,
+    doc: "A static route. Without instances it only carries settings for the route of that host and path, whoever \
+          registers it.",
+    keys: &[
+        own(
+            "host",
+            Kind::Text("host name"),
+            "Host as clients ask for it, without port; may begin with `*.`. Required.",
+        ),
+        Key {
+            name: "path",
+            kind: Kind::Text("path"),
+            default: "\"/\"",
+            reload: Reload::Live,
+            doc: "Path prefix, matched by whole segments.",
+        },
+        own("strategy", STRATEGY, "As `balance.strategy`, for this route."),
+        own("max_conns", MAX_CONNS, "As `balance.max_conns`, for this route."),
+    ],
+};
+
+pub(super) const ROUTE_TIMEOUTS: Section = Section {
+    path: "route.timeouts",
+    shape: Shape::Always,
+    doc: "As `[timeouts]`, for the route above.",
+    keys: &[
+        own("connect", NEVER_AT_ZERO, "To connect to an instance."),
+        own("response_head", NEVER_AT_ZERO, "From the request sent to the head of the response."),
+        own("idle_body", NEVER_AT_ZERO, "A body may stand still that long."),
+    ],
+};
+
+pub(super) const ROUTE_LIMITS: Section = Section {
+    path: "route.limits",
+    shape: Shape::Always,
+    doc: "As `[limits]`, for the route above.",
+    keys: &[own("body_bytes", UNLIMITED_AT_ZERO, "Request body; beyond it 413.")],
+};
+
+pub(super) const ROUTE_RETRY: Section = Section {
+    path: "route.retry",
+    shape: Shape::Always,
+    doc: "As `[retry]`, for the route above.",
+    keys: &[own("attempts", ATTEMPTS, "Attempts per request, the first included. 1: no retry.")],
+};
+
+pub(super) const INSTANCES: Section = Section {
+    path: "route.instances",
+    shape: Shape::List,
+    doc: "An instance of the route above; inside a `[[route]]` also `instances = [{ host = \"…\", port = … }]`.",
+    keys: &[
+        own("host", Kind::Text("host"), "IP address or name. Required."),
+        own("port", Kind::Integer { least: 1, most: 65_535 }, "Required."),
+        Key {
+            name: "weight",
+            kind: Kind::Number { least: 0.001, most: 1000.0 },
+            default: "1",
+            reload: Reload::Live,
+            doc: "Capacity compared with the others.",
+        },
+    ],
+};
+
+/// A static route, or settings of a route that others register.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StaticRoute {
+    /// Lower case, without port; may begin with `*.`.
+    pub host: String,
+    /// Begins with `/`; no `/` at its end unless it is the root. In the case written.
+    pub path: String,
+    /// What differs from the router's own.
+    pub settings: RouteSettings,
+    /// Empty: only the settings count.
+    pub instances: Vec<StaticInstance>,
+}
+
+/// An instance that never expires.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StaticInstance {
+    /// Where it is.
+    pub address: Address,
+    /// Capacity, above 0.
+    pub weight: f32,
+}
+
+/// All routes; incomplete ones are left out, as they have been noted.
+pub(super) fn read(top: &mut Reader<'_, '_>) -> Vec<StaticRoute> {
+    let mut seen: Vec<(String, String)> = Vec::new();
+    let routes = top.each("route", |mut section| {
+        let route = one(&mut section)?;
+        let identity = (route.host.clone(), route.path.to_ascii_lowercase());
+        match seen.iter().position(|other| *other == identity) {
+            Some(n) => section.complain("host", format!("is the same route as route[{n}]")),
+            None => seen.push(identity),
+        }
+        Some(route)
+    });
+    routes.into_iter().flatten().collect()
+}
+
+fn one(section: &mut Reader<'_, '_>) -> Option<StaticRoute> {
+    let host = required(section, "host", host);
+    let path = section.parsed("path", path);
+    let strategy = section.find_choice("strategy", STRATEGIES);
+    let max_conns = section.find_integer("max_conns").map(|n| n as u32);
+    let mut timeouts = section.section("timeouts");
+    let connect_timeout = timeouts.find_limit("connect");
+    let response_head_timeout = timeouts.find_limit("response_head");
+    let idle_body_timeout = timeouts.find_limit("idle_body");
+    let settings = RouteSettings {
+        strategy,
+        max_conns,
+        connect_timeout,
+        response_head_timeout,
+        idle_body_timeout,
+        body_bytes_max: section.section("limits").find_size("body_bytes"),
+        retry_attempts: section.section("retry").find_integer("attempts").map(|n| n as u32),
+    };
+    let mut seen: Vec<Address> = Vec::new();
+    let instances = section.each("instances", |mut section| {
+        let instance = instance(&mut section)?;
+        match seen.contains(&instance.address) {
+            true => section.complain("host", format!("{} is listed twice", instance.address)),
+            false => seen.push(instance.address.clone()),
+        }
+        Some(instance)
+    });
+    Some(StaticRoute { host: host?, path: path?, settings, instances: instances.into_iter().flatten().collect() })
+}
+
+fn instance(section: &mut Reader<'_, '_>) -> Option<StaticInstance> {
+    let host = required(section, "host", |text| match text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
+        Some(bare) => instance_host(bare),
+        None => instance_host(text),
+    });
+    let port = section.find_integer("port");
+    if !section.has("port") {
+        section.complain("port", "is missing");
+    }
+    let weight = section.number("weight") as f32;
+    Some(StaticInstance { address: Address::new(&host?, port? as u16), weight })
+}
+
+fn required<T>(section: &mut Reader<'_, '_>, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+    if !section.has(name) {
+        section.complain(name, "is missing");
+    }
+    section.parsed(name, parse)
+}
+
+/// Proves a host as clients ask for it.
+fn host(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    if text.contains("://") || name.contains('/') {
+        return Err("must be a host alone, without scheme and path".into());
+    }
+    if name.parse::<std::net::Ipv6Addr>().is_err() && name.contains(':') {
+        return Err("must be a host alone, without port".into());
+    }
+    is_name(name).then(|| text.to_ascii_lowercase()).ok_or_else(|| "is not a host name".to_string())
+}
+
+fn instance_host(text: &str) -> Result<String, String> {
+    let fine = text.parse::<std::net::IpAddr>().is_ok() || is_name(text);
+    fine.then(|| text.to_ascii_lowercase()).ok_or_else(|| "is neither an IP address nor a host name".to_string())
+}
+
+/// Labels of letters, digits, hyphens and underscores, as platforms use them.
+fn is_name(text: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+/// Proves a path prefix; one slash at its end goes.
+fn path(text: &str) -> Result<String, String> {
+    let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !text.starts_with('/') || !printable || text.contains(['?', '#']) {
+        return Err("is not a path; it begins with / and is escaped as in a URL, without ? and #".into());
+    }
+    let cut = text.strip_suffix('/').unwrap_or(text);
+    Ok(if cut.is_empty() { "/".into() } else { cut.into() })
+}

@@ -1,0 +1,378 @@
+//! What happens to a request and its response: retries, sessions, limits, headers.
+
+use std::time::Duration;
+
+use super::reader::Reader;
+use super::schema::{Key, Kind, MOST, Reload, Section, Shape, ms};
+
+/// Attempts a request may take.
+pub(super) const ATTEMPTS: Kind = Kind::Integer { least: 1, most: 16 };
+/// A size that 0 lifts.
+pub(super) const UNLIMITED_AT_ZERO: Kind = Kind::Size { zero: "unlimited", least: 1, most: i64::MAX as u64 };
+/// A time limit that 0 lifts.
+pub(super) const NEVER_AT_ZERO: Kind = Kind::Duration { zero: "never", least: ms(1), most: MOST };
+
+pub(super) const RETRY: Section = Section {
+    path: "retry",
+    shape: Shape::Always,
+    doc: "Further attempts at other instances, where a failure left nothing behind: connect and TLS failures for any \
+          method, an early close for idempotent ones.",
+    keys: &[
+        Key {
+            name: "attempts",
+            kind: ATTEMPTS,
+            default: "3",
+            reload: Reload::Live,
+            doc: "Attempts per request, the first included. 1: no retry.",
+        },
+        Key {
+            name: "body_bytes",
+            kind: Kind::Size { zero: "keep none", least: 1, most: 64 << 20 },
+            default: "\"64KiB\"",
+            reload: Reload::Live,
+            doc: "Request bodies up to this size (with Content-Length) are kept for another attempt.",
+        },
+        Key {
+            name: "budget_share",
+            kind: Kind::Number { least: 0.0, most: 1.0 },
+            default: "0.2",
+            reload: Reload::Live,
+            doc: "Retries may make up this share of recent requests, so that a failing app is not buried under them.",
+        },
+        Key {
+            name: "budget_per_second",
+            kind: Kind::Number { least: 0.0, most: 100_000.0 },
+            default: "3",
+            reload: Reload::Live,
+            doc: "Retries per second that are allowed whatever the share.",
+        },
+    ],
+};
+
+/// Further attempts after a failure.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetryConfig {
+    /// At least 1, the first attempt included.
+    pub attempts: u32,
+    /// Bodies up to that many bytes are kept; 0 keeps none.
+    pub body_bytes: u64,
+    /// Share of recent requests that may be retries, 0 to 1.
+    pub budget_share: f64,
+    /// Retries per second that are always allowed.
+    pub budget_per_second: f64,
+}
+
+pub(super) fn retry(section: &mut Reader<'_, '_>) -> RetryConfig {
+    RetryConfig {
+        attempts: section.integer("attempts") as u32,
+        body_bytes: section.size("body_bytes"),
+        budget_share: section.number("budget_share"),
+        budget_per_second: section.number("budget_per_second"),
+    }
+}
+
+pub(super) const STICKY: Section = Section {
+    path: "sticky",
+    shape: Shape::Always,
+    doc: "Sessions stay on their instance by the cookie `__VCAP_ID__`.",
+    keys: &[
+        Key {
+            name: "mode",
+            kind: Kind::Choice(&["session", "always", "off"]),
+            default: "\"session\"",
+            reload: Reload::Live,
+            doc: "`session`: once the app sets one of `session_cookies`; `always`: from the first response; `off`: never.",
+        },
+        Key {
+            name: "session_cookies",
+            kind: Kind::List("cookie names"),
+            default: "[\"JSESSIONID\"]",
+            reload: Reload::Live,
+            doc: "Cookies by which apps show that a session has begun.",
+        },
+        Key {
+            name: "secure",
+            kind: Kind::Flag,
+            default: "false",
+            reload: Reload::Live,
+            doc: "Whether the cookie is `Secure` even if the app's own is not.",
+        },
+    ],
+};
+
+/// Session affinity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StickyConfig {
+    /// When the cookie is set.
+    pub mode: StickyMode,
+    /// Cookies that mark a session.
+    pub session_cookies: Vec<String>,
+    /// Always `Secure`.
+    pub secure: bool,
+}
+
+/// When the sticky cookie is set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StickyMode {
+    /// Once the app starts a session.
+    #[default]
+    Session,
+    /// On every first response.
+    Always,
+    /// Never.
+    Off,
+}
+
+pub(super) fn sticky(section: &mut Reader<'_, '_>) -> StickyConfig {
+    let modes = [("session", StickyMode::Session), ("always", StickyMode::Always), ("off", StickyMode::Off)];
+    StickyConfig {
+        mode: section.choice("mode", &modes),
+        session_cookies: section.list("session_cookies", |name| match is_token(name) {
+            true => Ok(name.to_string()),
+            false => Err("is not the name of a cookie".into()),
+        }),
+        secure: section.flag("secure"),
+    }
+}
+
+const fn timeout(name: &'static str, default: &'static str, doc: &'static str) -> Key {
+    Key { name, kind: NEVER_AT_ZERO, default, reload: Reload::Live, doc }
+}
+
+pub(super) const TIMEOUTS: Section = Section {
+    path: "timeouts",
+    shape: Shape::Always,
+    doc: "Time limits. There is none on a whole request, so a long download or an event stream is never cut.",
+    keys: &[
+        timeout("connect", "\"2s\"", "To connect to an instance."),
+        timeout("tls_handshake", "\"5s\"", "To agree on TLS with an instance or a client."),
+        timeout("response_head", "\"60s\"", "From the request sent to the head of the response."),
+        timeout("idle_body", "\"60s\"", "A body may stand still that long."),
+        timeout("client_idle", "\"75s\"", "A client's connection is kept that long between two requests."),
+        timeout("header_read", "\"15s\"", "To receive the head of a request, from its first byte."),
+        timeout("upstream_idle", "\"55s\"", "A connection to an instance is kept that long between two requests."),
+        timeout("tunnel_idle", "\"1h\"", "A tunnel (WebSocket) may stand still that long."),
+    ],
+};
+
+/// Time limits of a request; off is `NEVER`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimeoutsConfig {
+    /// To connect to an endpoint.
+    pub connect: Duration,
+    /// To agree on TLS.
+    pub tls_handshake: Duration,
+    /// From the request sent to the head of the response.
+    pub response_head: Duration,
+    /// A body standing still.
+    pub idle_body: Duration,
+    /// A client's connection between two requests.
+    pub client_idle: Duration,
+    /// To receive the head of a request.
+    pub header_read: Duration,
+    /// A connection to an endpoint between two requests.
+    pub upstream_idle: Duration,
+    /// A tunnel standing still.
+    pub tunnel_idle: Duration,
+}
+
+pub(super) fn timeouts(section: &mut Reader<'_, '_>) -> TimeoutsConfig {
+    TimeoutsConfig {
+        connect: section.limit("connect"),
+        tls_handshake: section.limit("tls_handshake"),
+        response_head: section.limit("response_head"),
+        idle_body: section.limit("idle_body"),
+        client_idle: section.limit("client_idle"),
+        header_read: section.limit("header_read"),
+        upstream_idle: section.limit("upstream_idle"),
+        tunnel_idle: section.limit("tunnel_idle"),
+    }
+}
+
+pub(super) const LIMITS: Section = Section {
+    path: "limits",
+    shape: Shape::Always,
+    doc: "Size limits of a request.",
+    keys: &[
+        Key {
+            name: "head_bytes",
+            kind: Kind::Size { zero: "", least: 1024, most: 16 << 20 },
+            default: "\"64KiB\"",
+            reload: Reload::Live,
+            doc: "Request line and headers; beyond it 431.",
+        },
+        Key {
+            name: "head_count",
+            kind: Kind::Integer { least: 1, most: 4096 },
+            default: "128",
+            reload: Reload::Live,
+            doc: "Number of headers; beyond it 431.",
+        },
+        Key {
+            name: "body_bytes",
+            kind: UNLIMITED_AT_ZERO,
+            default: "0",
+            reload: Reload::Live,
+            doc: "Request body; beyond it 413.",
+        },
+    ],
+};
+
+/// Size limits of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// Request line and headers.
+    pub head_bytes: u64,
+    /// Number of headers.
+    pub head_count: u32,
+    /// Request body; 0 is unlimited.
+    pub body_bytes: u64,
+}
+
+pub(super) fn limits(section: &mut Reader<'_, '_>) -> LimitsConfig {
+    LimitsConfig {
+        head_bytes: section.size("head_bytes"),
+        head_count: section.integer("head_count") as u32,
+        body_bytes: section.size("body_bytes"),
+    }
+}
+
+pub(super) const FORWARDED: Section = Section {
+    path: "forwarded",
+    shape: Shape::Always,
+    doc: "Headers that tell an instance who asked, and how.",
+    keys: &[
+        Key {
+            name: "proto",
+            kind: Kind::Choice(&["sanitize", "keep", "https"]),
+            default: "\"sanitize\"",
+            reload: Reload::Live,
+            doc: "`X-Forwarded-Proto`. `sanitize`: as the client spoke to us, unless a trusted proxy says otherwise; \
+                  `keep`: as it came, if it came; `https`: always that.",
+        },
+        Key {
+            name: "x_forwarded_host",
+            kind: Kind::Flag,
+            default: "true",
+            reload: Reload::Live,
+            doc: "Whether `X-Forwarded-Host` is set.",
+        },
+        Key {
+            name: "rfc7239",
+            kind: Kind::Flag,
+            default: "false",
+            reload: Reload::Live,
+            doc: "Whether the standard header `Forwarded` is set as well.",
+        },
+        Key {
+            name: "protect",
+            kind: Kind::List("header names"),
+            default: "[]",
+            reload: Reload::Live,
+            doc: "Headers that a client cannot have removed by naming them in `Connection`, besides our own.",
+        },
+    ],
+};
+
+/// Headers that tell an instance who asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardedConfig {
+    /// What becomes of `X-Forwarded-Proto`.
+    pub proto: ForwardedProto,
+    /// Whether `X-Forwarded-Host` is set.
+    pub x_forwarded_host: bool,
+    /// Whether `Forwarded` is set.
+    pub rfc7239: bool,
+    /// Header names, lower case.
+    pub protect: Vec<String>,
+}
+
+/// What becomes of `X-Forwarded-Proto`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForwardedProto {
+    /// As the client spoke to us, unless a trusted proxy says otherwise.
+    #[default]
+    Sanitize,
+    /// As it came, if it came.
+    Keep,
+    /// `https`, always.
+    Https,
+}
+
+pub(super) fn forwarded(section: &mut Reader<'_, '_>) -> ForwardedConfig {
+    let protos =
+        [("sanitize", ForwardedProto::Sanitize), ("keep", ForwardedProto::Keep), ("https", ForwardedProto::Https)];
+    ForwardedConfig {
+        proto: section.choice("proto", &protos),
+        x_forwarded_host: section.flag("x_forwarded_host"),
+        rfc7239: section.flag("rfc7239"),
+        protect: section.list("protect", header_name),
+    }
+}
+
+pub(super) const REWRITE: Section = Section {
+    path: "rewrite",
+    shape: Shape::Always,
+    doc: "Changes to the headers of every response.",
+    keys: &[
+        Key {
+            name: "remove_response_headers",
+            kind: Kind::List("header names"),
+            default: "[]",
+            reload: Reload::Live,
+            doc: "Removed, in any spelling.",
+        },
+        Key {
+            name: "add_response_headers",
+            kind: Kind::Map("header values"),
+            default: "{}",
+            reload: Reload::Live,
+            doc: "Added where the response does not have them (after removal).",
+        },
+    ],
+};
+
+/// Changes to responses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RewriteConfig {
+    /// Header names, lower case.
+    pub remove_response_headers: Vec<String>,
+    /// Names as written and values.
+    pub add_response_headers: Vec<(String, String)>,
+}
+
+pub(super) fn rewrite(section: &mut Reader<'_, '_>) -> RewriteConfig {
+    RewriteConfig {
+        remove_response_headers: section.list("remove_response_headers", |name| {
+            free_to_change(name)?;
+            header_name(name)
+        }),
+        add_response_headers: section.pairs("add_response_headers", |name, value| {
+            header_name(name).map_err(|why| format!("{name:?} {why}"))?;
+            free_to_change(name).map_err(|why| format!("{name:?} {why}"))?;
+            let printable = |byte: u8| byte == b'\t' || byte == b' ' || byte.is_ascii_graphic();
+            match value.bytes().all(printable) && value.trim() == value {
+                true => Ok(()),
+                false => Err("must be printable ASCII without spaces around it".into()),
+            }
+        }),
+    }
+}
+
+/// Proves the name of a header and lower-cases it.
+fn header_name(text: &str) -> Result<String, String> {
+    if is_token(text) { Ok(text.to_ascii_lowercase()) } else { Err("is not the name of a header".into()) }
+}
+
+/// Headers that frame a message belong to the router.
+fn free_to_change(name: &str) -> Result<(), String> {
+    const OURS: &[&str] =
+        &["connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
+    let ours = OURS.iter().any(|own| own.eq_ignore_ascii_case(name));
+    if ours { Err("frames the message and cannot be changed".into()) } else { Ok(()) }
+}
+
+/// `token` of RFC 9110.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
