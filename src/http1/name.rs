@@ -1,0 +1,216 @@
+//! Field names the router knows by heart, found by one multiplication and one comparison.
+
+/// Declares the known names: the enum, and how each is spelled when we are the ones who write it.
+macro_rules! known_names {
+    ($($variant:ident $spelling:literal)*) => {
+        /// A field name the router has something to do with; all others are `Other`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        #[allow(missing_docs)]
+        pub enum Name { Other, $($variant),* }
+
+        const ALL: &[Name] = &[Name::Other, $(Name::$variant),*];
+        const SPELLINGS: &[&str] = &["", $($spelling),*];
+    };
+}
+
+known_names! {
+    Accept "Accept"
+    AcceptLanguage "Accept-Language"
+    Authorization "Authorization"
+    B3 "b3"
+    CacheControl "Cache-Control"
+    Connection "Connection"
+    ContentLength "Content-Length"
+    ContentType "Content-Type"
+    Cookie "Cookie"
+    Date "Date"
+    Expect "Expect"
+    Forwarded "Forwarded"
+    Host "Host"
+    Http2Settings "HTTP2-Settings"
+    IdempotencyKey "Idempotency-Key"
+    KeepAlive "Keep-Alive"
+    Location "Location"
+    ProxyAuthenticate "Proxy-Authenticate"
+    ProxyAuthorization "Proxy-Authorization"
+    ProxyConnection "Proxy-Connection"
+    Referer "Referer"
+    RetryAfter "Retry-After"
+    SecFetchMode "Sec-Fetch-Mode"
+    Server "Server"
+    SetCookie "Set-Cookie"
+    Te "TE"
+    Traceparent "traceparent"
+    Tracestate "tracestate"
+    Trailer "Trailer"
+    TransferEncoding "Transfer-Encoding"
+    Upgrade "Upgrade"
+    UserAgent "User-Agent"
+    Vary "Vary"
+    Via "Via"
+    XB3Flags "X-B3-Flags"
+    XB3ParentSpanId "X-B3-ParentSpanId"
+    XB3Sampled "X-B3-Sampled"
+    XB3SpanId "X-B3-SpanId"
+    XB3TraceId "X-B3-TraceId"
+    XCfAppInstance "X-CF-App-Instance"
+    XCfApplicationId "X-CF-ApplicationID"
+    XCfInstanceId "X-CF-InstanceID"
+    XCfInstanceIndex "X-CF-InstanceIndex"
+    XCfProcessInstance "X-CF-Process-Instance"
+    XCfRouterError "X-Cf-RouterError"
+    XForwardedClientCert "X-Forwarded-Client-Cert"
+    XForwardedFor "X-Forwarded-For"
+    XForwardedHost "X-Forwarded-Host"
+    XForwardedProto "X-Forwarded-Proto"
+    XRequestStart "X-Request-Start"
+    XRequestedWith "X-Requested-With"
+    XVcapRequestId "X-Vcap-Request-Id"
+    XWeighbridgeError "X-Weighbridge-Error"
+}
+
+impl Name {
+    /// Which name these bytes spell, in any case.
+    #[inline]
+    pub fn of(name: &[u8]) -> Name {
+        if name.is_empty() {
+            return Name::Other;
+        }
+        let candidate = TABLE[slot(name, MULTIPLIER)];
+        if candidate.spelling().as_bytes().eq_ignore_ascii_case(name) { candidate } else { Name::Other }
+    }
+
+    /// How we write it; empty for `Other`.
+    pub const fn spelling(self) -> &'static str {
+        SPELLINGS[self as usize]
+    }
+
+    const fn bit(self) -> u64 {
+        // `Other` has no bit, so that sets hold known names only.
+        (1 << self as u8) & !1
+    }
+}
+
+/// A set of known names, as bits; `Other` is never in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NameSet(u64);
+
+impl NameSet {
+    /// The set of these names.
+    pub const fn of(names: &[Name]) -> NameSet {
+        let (mut bits, mut index) = (0, 0);
+        while index < names.len() {
+            bits |= names[index].bit();
+            index += 1;
+        }
+        NameSet(bits)
+    }
+
+    /// Whether the name is in it.
+    #[inline]
+    pub const fn contains(self, name: Name) -> bool {
+        self.0 & name.bit() != 0
+    }
+
+    /// Whether any name is in both.
+    #[inline]
+    pub const fn meets(self, other: NameSet) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// The names of either.
+    pub const fn and(self, other: NameSet) -> NameSet {
+        NameSet(self.0 | other.0)
+    }
+
+    /// The names of this set that are not in the other.
+    pub const fn without(self, other: NameSet) -> NameSet {
+        NameSet(self.0 & !other.0)
+    }
+
+    /// Adds the name and tells whether it was there before.
+    #[inline]
+    pub(super) fn insert(&mut self, name: Name) -> bool {
+        let before = self.contains(name);
+        self.0 |= name.bit();
+        before
+    }
+}
+
+const _: () = assert!(ALL.len() <= 64, "NameSet has 64 bits");
+
+const SLOT_BITS: u32 = 9;
+
+/// Length, first, last and one inner letter tell all known names apart; the multiplier spreads them over the table.
+#[inline]
+const fn slot(name: &[u8], multiplier: u32) -> usize {
+    let length = name.len();
+    // Setting bit 5 makes letters lower case; what it does to other bytes does not matter, the comparison decides.
+    let key = u32::from_le_bytes([name[0] | 0x20, name[length * 5 / 8] | 0x20, name[length - 1] | 0x20, length as u8]);
+    (key.wrapping_mul(multiplier) >> (32 - SLOT_BITS)) as usize
+}
+
+/// The first odd multiplier that gives every known name a slot of its own, found by the compiler.
+const MULTIPLIER: u32 = {
+    let mut multiplier = 0x9E37_79B1u32;
+    while fill(multiplier).is_none() {
+        multiplier = multiplier.wrapping_add(0x0123_4566);
+    }
+    multiplier
+};
+
+static TABLE: [Name; 1 << SLOT_BITS] = match fill(MULTIPLIER) {
+    Some(table) => table,
+    None => panic!("MULTIPLIER is one for which this is Some"),
+};
+
+const fn fill(multiplier: u32) -> Option<[Name; 1 << SLOT_BITS]> {
+    let mut table = [Name::Other; 1 << SLOT_BITS];
+    let mut index = 1;
+    while index < ALL.len() {
+        let slot = slot(SPELLINGS[index].as_bytes(), multiplier);
+        if !matches!(table[slot], Name::Other) {
+            return None;
+        }
+        table[slot] = ALL[index];
+        index += 1;
+    }
+    Some(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_name_is_found_in_any_case() {
+        for &name in &ALL[1..] {
+            let spelling = name.spelling();
+            assert_eq!(Name::of(spelling.as_bytes()), name);
+            assert_eq!(Name::of(spelling.to_ascii_lowercase().as_bytes()), name);
+            assert_eq!(Name::of(spelling.to_ascii_uppercase().as_bytes()), name);
+        }
+    }
+
+    #[test]
+    fn every_other_name_is_other() {
+        for name in ["", "x", "Hos", "Hosts", "H0st", "Content_Length", "Transfer-Encodin\u{7}", "X-Forwarded-Foo"] {
+            assert_eq!(Name::of(name.as_bytes()), Name::Other, "{name:?}");
+        }
+        for &name in &ALL[1..] {
+            // A byte that differs in bit 5 only is a different letter unless it is a letter.
+            let twisted: Vec<u8> = name.spelling().bytes().map(|b| if b == b'-' { b'\r' } else { b }).collect();
+            assert_eq!(Name::of(&twisted) == name, twisted == name.spelling().as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_set_holds_known_names_and_never_other() {
+        let set = NameSet::of(&[Name::Host, Name::Te, Name::Other]);
+        assert!(set.contains(Name::Host) && set.contains(Name::Te));
+        assert!(!set.contains(Name::Other) && !set.contains(Name::Cookie));
+        assert_eq!(set.without(NameSet::of(&[Name::Te])), NameSet::of(&[Name::Host]));
+        assert!(!set.meets(NameSet::of(&[Name::Cookie, Name::Other])));
+    }
+}
