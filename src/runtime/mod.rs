@@ -1,5 +1,8 @@
 //! Plumbing: the clock, the snapshot cell, shutdown, back-off.
 
+pub mod backoff;
+pub mod bus_state;
 pub mod clock;
+pub mod lookups;
 pub mod published;
 pub mod shutdown;
