@@ -1,7 +1,6 @@
 //! An endpoint: the address of one instance with what is known about it. The facts are immutable; what changes with
 //! every request or report is in `Live`, shared by all snapshots and workers, so a refresh never resets it.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::balance::live::Live;
 use super::identity::{Address, AgentId, AppId, InstanceId};
+use super::tags::Tags;
 
 /// How an endpoint is spoken to above TCP or TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -21,18 +21,15 @@ pub enum Protocol {
 }
 
 /// Set when the instance is spoken to over TLS.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tls {
     /// The subject alternative name its certificate must carry; `None`: its host.
     pub server_name: Option<Arc<str>>,
 }
 
-/// The facts of one endpoint.
-#[derive(Debug)]
-pub struct Endpoint {
-    /// Unique in this process; never used again for another endpoint. A rebuilt endpoint (new tags) gets a new one only
-    /// if connections to the old one must not be used for it.
-    pub serial: u64,
+/// What a registration says about an instance: everything but what changes with every report.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
     /// Where it is.
     pub address: Address,
     /// TLS towards it, or clear text.
@@ -48,13 +45,45 @@ pub struct Endpoint {
     /// The host agent that reports it.
     pub agent: Option<AgentId>,
     /// Tags as sent.
-    pub tags: BTreeMap<Arc<str>, Arc<str>>,
+    pub tags: Tags,
     /// Availability zone; empty if unknown.
     pub zone: Arc<str>,
     /// Isolation segment; empty: shared.
     pub isolation_segment: Arc<str>,
+    /// The route service that requests were to pass first (`https://…`).
+    pub route_service: Option<Arc<str>>,
     /// Static capacity weight, above 0.
     pub weight: f32,
+}
+
+impl Facts {
+    /// An instance at `address` with nothing else known.
+    pub fn at(address: Address) -> Facts {
+        Facts {
+            address,
+            tls: None,
+            protocol: Protocol::Http1,
+            app: AppId::default(),
+            instance: InstanceId::default(),
+            index: Arc::default(),
+            agent: None,
+            tags: Tags::default(),
+            zone: Arc::default(),
+            isolation_segment: Arc::default(),
+            route_service: None,
+            weight: 1.0,
+        }
+    }
+}
+
+/// One endpoint. Its facts are reached by dereferencing.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Unique in this process; never used again for another endpoint. A rebuilt endpoint (new tags) keeps it unless
+    /// connections to the old one must not be used for it.
+    pub serial: u64,
+    /// What its registration said.
+    pub facts: Facts,
     /// What changes: in-flight counts, latency, failures, reported load.
     pub live: Arc<Live>,
     /// The socket address when the host is a name, once it has been resolved (by the control side, again and again).
@@ -62,9 +91,28 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// An endpoint that is known for the first time; an IP address is resolved at birth.
+    pub fn new(serial: u64, facts: Facts, live: Arc<Live>) -> Endpoint {
+        let resolved = Mutex::new(facts.address.as_socket());
+        Endpoint { serial, facts, live, resolved }
+    }
+
     /// Where to connect to, if that is known yet.
     pub fn socket_address(&self) -> Option<SocketAddr> {
         // An IP address is resolved at birth, so there is one place to look.
         *self.resolved.lock()
+    }
+
+    /// Whether its host is a name that somebody has to resolve.
+    pub fn has_name(&self) -> bool {
+        self.facts.address.as_socket().is_none()
+    }
+}
+
+impl std::ops::Deref for Endpoint {
+    type Target = Facts;
+
+    fn deref(&self) -> &Facts {
+        &self.facts
     }
 }

@@ -4,9 +4,11 @@
 pub mod balance;
 pub mod dice;
 pub mod endpoint;
+pub mod hash;
 pub mod identity;
 pub mod load;
 pub mod moment;
 pub mod protocol;
 pub mod retry;
 pub mod table;
+pub mod tags;

@@ -55,7 +55,7 @@ pub fn of_process<'a>(
     index: Option<&str>,
     dice: &mut Dice,
 ) -> Option<&'a Arc<Endpoint>> {
-    let of_it = |e: &&Arc<Endpoint>| e.tags.get("process_id").is_some_and(|id| **id == *process);
+    let of_it = |e: &&Arc<Endpoint>| e.tags.get("process_id").is_some_and(|id| *id == *process);
     match index {
         Some(index) => pool.endpoints.iter().filter(of_it).find(|e| *e.index == *index),
         None => {

@@ -1,18 +1,33 @@
 //! What workers read: an immutable picture of all routes that shares its parts with the pictures before and after.
+//!
+//! Hosts are spread over shards by a keyed hash. A shard is shared by all snapshots since it last changed; the table
+//! changes it in place when no snapshot holds it and copies it otherwise, so a change costs one shard, not the world.
 
+use std::cmp::Ordering;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
+
+use hashbrown::HashTable;
 
 use crate::domain::balance::derived::Derived;
 use crate::domain::balance::fleet::Fleet;
 use crate::domain::balance::strategy::Strategy;
 use crate::domain::endpoint::Endpoint;
+use crate::domain::hash::Keyed;
+use crate::domain::protocol::rejection::HOST_BYTES_MAX;
+use crate::domain::protocol::route_uri::RouteUri;
+
+/// Shards of hosts: at 100,000 hosts a changed one costs a copy of about a hundred entries.
+const SHARDS: usize = 1024;
 
 /// Settings of one route that the configuration may override; `None`: the router's own.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RouteSettings {
     /// Strategy for this route.
     pub strategy: Option<Strategy>,
+    /// Header whose value is hashed, for `hash`.
+    pub hash_header: Option<Arc<str>>,
     /// Requests in flight per endpoint, to the end of the body or tunnel; 0 is unlimited.
     pub max_conns: Option<u32>,
     /// Attempts per request, at least 1.
@@ -50,6 +65,17 @@ pub struct Pool {
     pub derived: Derived,
 }
 
+impl Pool {
+    fn is_empty(&self) -> bool {
+        self.endpoints.is_empty()
+    }
+
+    /// The route's path in lower case, empty for none.
+    fn path(&self) -> &str {
+        self.route.find('/').map_or("", |at| &self.route[at..])
+    }
+}
+
 /// The answer of a look-up.
 #[derive(Clone, Copy, Debug)]
 pub enum Found<'a> {
@@ -59,4 +85,221 @@ pub enum Found<'a> {
     Empty(&'a Arc<Pool>),
     /// No such route.
     Nothing,
+}
+
+impl<'a> Found<'a> {
+    /// What is found with the pool of a longer path at hand.
+    fn or_deeper(self, pool: Option<&'a Arc<Pool>>) -> Found<'a> {
+        match (pool, self) {
+            (Some(pool), _) if !pool.is_empty() => Found::Pool(pool),
+            (Some(pool), Found::Empty(_) | Found::Nothing) => Found::Empty(pool),
+            (_, found) => found,
+        }
+    }
+}
+
+/// All routes at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    hasher: Keyed,
+    shards: Box<[Arc<Shard>]>,
+    /// Routes with a leading `*.`: without any, the walk over parent domains is saved.
+    wildcards: usize,
+    routes: usize,
+    endpoints: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Shard {
+    hosts: HashTable<Host>,
+}
+
+/// The routes of `name` and of `*.name`.
+#[derive(Clone, Debug)]
+struct Host {
+    name: Arc<str>,
+    exact: Paths,
+    wildcard: Paths,
+}
+
+/// The routes of one host.
+#[derive(Clone, Debug, Default)]
+struct Paths {
+    /// The route without a path.
+    root: Option<Arc<Pool>>,
+    /// The others; most hosts have none.
+    deeper: Option<Arc<Deeper>>,
+}
+
+/// Routes with a path, of one host.
+#[derive(Clone, Debug, Default)]
+struct Deeper {
+    /// Slashes in the longest of them: a request's path need not be looked at any deeper.
+    slashes: usize,
+    /// In order of their paths.
+    sorted: Vec<Arc<Pool>>,
+}
+
+impl Snapshot {
+    /// No routes at all, with the hash that all snapshots after it will use.
+    pub fn empty(hasher: Keyed) -> Snapshot {
+        let shards = vec![Arc::<Shard>::default(); SHARDS].into();
+        Snapshot { hasher, shards, wildcards: 0, routes: 0, endpoints: 0 }
+    }
+
+    /// The pool for a request to `host` (without port, in any case) and `path` (escaped, as sent; from `?` on it is
+    /// ignored): an exact host before the most specific wildcard, then the longest path of whole segments. A pool without
+    /// endpoints gives way to its parent path and to wildcards.
+    pub fn lookup(&self, host: &str, path: &str) -> Found<'_> {
+        if !host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return self.lookup_lower_case(host, path);
+        }
+        let mut lower = [0; HOST_BYTES_MAX];
+        let Some(lower) = lower.get_mut(..host.len()) else { return Found::Nothing };
+        lower.copy_from_slice(host.as_bytes());
+        lower.make_ascii_lowercase();
+        str::from_utf8(lower).map_or(Found::Nothing, |host| self.lookup_lower_case(host, path))
+    }
+
+    fn lookup_lower_case(&self, host: &str, path: &str) -> Found<'_> {
+        if host.len() > HOST_BYTES_MAX {
+            return Found::Nothing;
+        }
+        let exact = match self.host(host) {
+            Some(found) => found.exact.longest(path),
+            None => Found::Nothing,
+        };
+        if self.wildcards == 0 || matches!(exact, Found::Pool(_)) {
+            return exact;
+        }
+        let mut best = exact;
+        let mut rest = host;
+        while let Some((_, parent)) = rest.split_once('.') {
+            match (self.host(parent).map(|found| found.wildcard.longest(path)), best) {
+                (Some(found @ Found::Pool(_)), _) => return found,
+                (Some(found @ Found::Empty(_)), Found::Nothing) => best = found,
+                _ => {}
+            }
+            rest = parent;
+        }
+        best
+    }
+
+    fn host(&self, name: &str) -> Option<&Host> {
+        let hash = self.hasher.hash_one(name);
+        self.shards[shard_of(hash)].hosts.find(hash, |host| *host.name == *name)
+    }
+
+    /// Every route with its pool, in no order.
+    pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        self.shards
+            .iter()
+            .flat_map(|shard| shard.hosts.iter())
+            .flat_map(|host| host.exact.iter().chain(host.wildcard.iter()))
+    }
+
+    /// How many routes there are, those without an endpoint included.
+    pub fn routes(&self) -> usize {
+        self.routes
+    }
+
+    /// How many endpoints all routes have together; one that serves two routes counts twice.
+    pub fn endpoints(&self) -> usize {
+        self.endpoints
+    }
+
+    /// Puts `pool` in the place of the route's present one (`None` removes the route).
+    pub(super) fn set(&mut self, uri: &RouteUri, pool: Option<Arc<Pool>>) {
+        let hash = self.hasher.hash_one(uri.name());
+        let shard = Arc::make_mut(&mut self.shards[shard_of(hash)]);
+        let hasher = &self.hasher;
+        let entry = shard.hosts.entry(hash, |host| *host.name == *uri.name(), |host| hasher.hash_one(&*host.name));
+        let mut entry = entry.or_insert_with(|| Host {
+            name: uri.name().into(),
+            exact: Paths::default(),
+            wildcard: Paths::default(),
+        });
+        let host = entry.get_mut();
+        let paths = if uri.is_wildcard() { &mut host.wildcard } else { &mut host.exact };
+        let coming = pool.as_ref().map(|pool| pool.endpoints.len());
+        let leaving = paths.set(uri.path(), pool).map(|pool| pool.endpoints.len());
+        if host.exact.is_empty() && host.wildcard.is_empty() {
+            entry.remove();
+        }
+        self.routes = self.routes + usize::from(coming.is_some()) - usize::from(leaving.is_some());
+        self.endpoints = self.endpoints + coming.unwrap_or(0) - leaving.unwrap_or(0);
+        if uri.is_wildcard() {
+            self.wildcards = self.wildcards + usize::from(coming.is_some()) - usize::from(leaving.is_some());
+        }
+    }
+}
+
+/// The bits in the middle: the table inside the shard uses those at both ends.
+fn shard_of(hash: u64) -> usize {
+    (hash >> 32) as usize % SHARDS
+}
+
+impl Paths {
+    /// The longest path that `path` begins with and that has endpoints; else the longest that has none.
+    fn longest(&self, path: &str) -> Found<'_> {
+        let found = Found::Nothing.or_deeper(self.root.as_ref());
+        match &self.deeper {
+            None => found,
+            Some(deeper) => prefixes(path, deeper.slashes).fold(found, |found, path| found.or_deeper(deeper.get(path))),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        self.root.iter().chain(self.deeper.iter().flat_map(|deeper| &deeper.sorted))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.root.is_none() && self.deeper.is_none()
+    }
+
+    fn set(&mut self, path: &str, pool: Option<Arc<Pool>>) -> Option<Arc<Pool>> {
+        if path.is_empty() {
+            return std::mem::replace(&mut self.root, pool);
+        }
+        let deeper = Arc::make_mut(self.deeper.get_or_insert_default());
+        let found = deeper.sorted.binary_search_by(|known| known.path().cmp(path));
+        let leaving = match (found, pool) {
+            (Ok(at), Some(pool)) => Some(std::mem::replace(&mut deeper.sorted[at], pool)),
+            (Ok(at), None) => Some(deeper.sorted.remove(at)),
+            (Err(at), Some(pool)) => {
+                deeper.sorted.insert(at, pool);
+                None
+            }
+            (Err(_), None) => None,
+        };
+        deeper.slashes = deeper.sorted.iter().map(|pool| slashes(pool.path())).max().unwrap_or(0);
+        if deeper.sorted.is_empty() {
+            self.deeper = None;
+        }
+        leaving
+    }
+}
+
+impl Deeper {
+    /// The pool whose path is `path` but for case.
+    fn get(&self, path: &str) -> Option<&Arc<Pool>> {
+        let found = self.sorted.binary_search_by(|pool| compare_lower(pool.path(), path)).ok()?;
+        Some(&self.sorted[found])
+    }
+}
+
+/// Orders a text in lower case against one in any case as if both were lower.
+fn compare_lower(lower: &str, any: &str) -> Ordering {
+    lower.bytes().cmp(any.bytes().map(|byte| byte.to_ascii_lowercase()))
+}
+
+/// What of `path` up to the end of a segment (`/a`, then `/a/b`), shortest first, with at most `slashes` slashes.
+fn prefixes(path: &str, slashes: usize) -> impl Iterator<Item = &str> {
+    let path = path.split_once('?').map_or(path, |(before, _)| before);
+    let ends = path.bytes().enumerate().skip(1).filter(|(_, byte)| *byte == b'/').map(|(at, _)| at);
+    ends.chain(Some(path.len())).take(slashes).map(|end| &path[..end])
+}
+
+fn slashes(path: &str) -> usize {
+    path.bytes().filter(|byte| *byte == b'/').count()
 }
