@@ -124,6 +124,7 @@ fn one(section: &mut Reader<'_, '_>) -> Option<StaticRoute> {
     let idle_body_timeout = timeouts.find_limit("idle_body");
     let settings = RouteSettings {
         strategy,
+        hash_header: None,
         max_conns,
         connect_timeout,
         response_head_timeout,
