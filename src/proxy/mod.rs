@@ -1,1 +1,16 @@
-//! (being built)
+//! The data plane: accepts, looks up, picks, forwards, retries, finishes. Each worker thread owns its world.
+
+pub mod answer;
+pub mod body;
+pub mod buffers;
+pub mod connection;
+pub mod connections;
+pub mod error;
+pub mod forward;
+pub mod headers;
+pub mod link;
+pub mod request;
+pub mod settings;
+pub mod sticky;
+pub mod upstreams;
+pub mod worker;

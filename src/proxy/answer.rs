@@ -1,0 +1,119 @@
+//! Answers that the router makes by itself: small, in the form the client prefers, never mistaken for the app's.
+
+use std::io::Write;
+
+use super::error::ProxyError;
+use crate::http1::{Head, Method, Name, Version};
+
+/// Writes the whole answer for `error` to `out`.
+pub fn write(
+    error: &ProxyError,
+    status: u16,
+    request_id: &[u8; 36],
+    request: &Head,
+    version: Version,
+    keep_alive: bool,
+    out: &mut Vec<u8>,
+) {
+    let id = std::str::from_utf8(request_id).unwrap_or_default();
+    let (content_type, body) = body(error, status, id, prefers_json(request));
+    head(error, status, id, content_type, body.len(), out);
+    match (version, keep_alive) {
+        (_, false) => out.extend_from_slice(b"Connection: close\r\n"),
+        (Version::Http10, true) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+        (Version::Http11, true) => {}
+    }
+    out.extend_from_slice(b"\r\n");
+    if request.method_kind() != Method::Head {
+        out.extend_from_slice(&body);
+    }
+}
+
+fn head(error: &ProxyError, status: u16, id: &str, content_type: &str, length: usize, out: &mut Vec<u8>) {
+    let (reason, cf, label) = (reason(status), error.router_error(), error.label());
+    write!(
+        out,
+        "HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\
+         X-Cf-RouterError: {cf}\r\nX-Weighbridge-Error: {label}\r\nX-Vcap-Request-Id: {id}\r\n\
+         X-Content-Type-Options: nosniff\r\n"
+    )
+    .expect("a vector takes every write");
+    for (name, value) in error.extra_fields() {
+        write!(out, "{name}: {value}\r\n").expect("a vector takes every write");
+    }
+}
+
+fn body(error: &ProxyError, status: u16, id: &str, json: bool) -> (&'static str, Vec<u8>) {
+    if json {
+        let said = serde_json::json!({
+            "status": status, "error": error.label(), "message": error.to_string(), "request_id": id,
+        });
+        return ("application/json", said.to_string().into_bytes());
+    }
+    let text = format!("{status} {}: {error}.\nRequest {id}.\n", reason(status));
+    ("text/plain; charset=utf-8", text.into_bytes())
+}
+
+/// Whether `Accept` likes JSON better than text (RFC 9110 section 12.5.1, as far as it matters between these two).
+fn prefers_json(request: &Head) -> bool {
+    let (mut json, mut text) = (0.0_f32, 0.0_f32);
+    for element in request.values(Name::Accept).flat_map(|value| value.split(|&byte| byte == b',')) {
+        let mut parts = element.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
+        let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let quality = parts
+            .filter_map(|part| part.strip_prefix(b"q="))
+            .find_map(|q| std::str::from_utf8(q).ok()?.parse::<f32>().ok())
+            .unwrap_or(1.0);
+        if kind == b"application/json" || kind.ends_with(b"+json") {
+            json = json.max(quality);
+        } else if kind.starts_with(b"text/") || kind == b"*/*" {
+            text = text.max(quality);
+        }
+    }
+    json > text
+        || (json > 0.0 && json == text && !request.values(Name::Accept).any(|value| value.starts_with(b"text/")))
+}
+
+/// The usual phrase.
+fn reason(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        431 => "Request Header Fields Too Large",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_prefers_json(accept: &str, expected: bool) {
+        let mut request = Head::new();
+        request.push_known(Name::Accept, accept.as_bytes()).expect("a plain value");
+        assert_eq!(prefers_json(&request), expected, "{accept}");
+    }
+
+    #[test]
+    fn json_is_for_those_who_like_it_better_than_text() {
+        check_prefers_json("application/json", true);
+        check_prefers_json("application/problem+json", true);
+        check_prefers_json("application/json, */*;q=0.5", true);
+        check_prefers_json("application/json, text/plain, */*", true);
+        check_prefers_json("text/html,application/xhtml+xml,*/*;q=0.8", false);
+        check_prefers_json("text/html, application/json", false);
+        check_prefers_json("*/*", false);
+        check_prefers_json("text/plain, application/json;q=0.9", false);
+        check_prefers_json("application/json;q=zero", true);
+        check_prefers_json("", false);
+    }
+}

@@ -1,0 +1,176 @@
+//! Read buffers, lent to connections only while bytes are on their way: an idle connection holds none.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Size of a pooled buffer in bytes. Heads may grow a buffer beyond it; such a one is freed, not kept.
+pub const BUFFER_BYTES: usize = 16 * 1024;
+
+/// Memory in bytes that an output vector starts with, and above which it is freed instead of kept.
+const OUTPUT_BYTES: usize = 4 * 1024;
+
+/// Buffers of each kind a worker keeps for the next borrower: 5 MiB at most.
+const KEPT_MAX: usize = 256;
+
+/// A worker's spare buffers.
+#[derive(Clone, Debug, Default)]
+pub struct BufferPool {
+    spare: Rc<RefCell<Vec<Vec<u8>>>>,
+    outputs: Rc<RefCell<Vec<Vec<u8>>>>,
+}
+
+impl BufferPool {
+    fn take(&self) -> Vec<u8> {
+        self.spare.borrow_mut().pop().unwrap_or_else(|| vec![0; BUFFER_BYTES])
+    }
+
+    fn give(&self, bytes: Vec<u8>) {
+        let mut spare = self.spare.borrow_mut();
+        if bytes.len() == BUFFER_BYTES && spare.len() < KEPT_MAX {
+            spare.push(bytes);
+        }
+    }
+
+    /// An empty vector to write into.
+    pub fn take_output(&self) -> Vec<u8> {
+        self.outputs.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(OUTPUT_BYTES))
+    }
+
+    /// Takes back what `take_output` gave.
+    pub fn give_output(&self, mut output: Vec<u8>) {
+        let mut outputs = self.outputs.borrow_mut();
+        if (1..=2 * OUTPUT_BYTES).contains(&output.capacity()) && outputs.len() < KEPT_MAX {
+            output.clear();
+            outputs.push(output);
+        }
+    }
+}
+
+/// Bytes read and not yet consumed. Takes memory from the pool when it is filled and gives it back when it is empty.
+#[derive(Debug)]
+pub struct Buffer {
+    pool: BufferPool,
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Buffer {
+    /// Where its memory comes from.
+    pub fn pool(&self) -> &BufferPool {
+        &self.pool
+    }
+
+    /// An empty buffer without memory.
+    pub fn new(pool: &BufferPool) -> Buffer {
+        Buffer { pool: pool.clone(), bytes: Vec::new(), start: 0, end: 0 }
+    }
+
+    /// What is there.
+    pub fn filled(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// Whether nothing is there.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Forgets the first `count` bytes.
+    pub fn consume(&mut self, count: usize) {
+        debug_assert!(count <= self.end - self.start);
+        self.start += count;
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Whether another read would need `grow` or `consume` first.
+    pub fn is_full(&self) -> bool {
+        self.start == 0 && self.end == self.bytes.len() && !self.bytes.is_empty()
+    }
+
+    /// Room to read into: moves what is there to the front when the end is reached, takes memory when there is none.
+    pub fn room(&mut self) -> &mut [u8] {
+        if self.bytes.is_empty() {
+            self.bytes = self.pool.take();
+        }
+        if self.end == self.bytes.len() && self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        &mut self.bytes[self.end..]
+    }
+
+    /// Counts `count` bytes of the room as filled.
+    pub fn fill(&mut self, count: usize) {
+        debug_assert!(self.end + count <= self.bytes.len());
+        self.end += count;
+    }
+
+    /// Doubles the room, for a head that is larger than a buffer.
+    pub fn grow(&mut self) {
+        self.bytes.resize((self.bytes.len() * 2).max(BUFFER_BYTES), 0);
+    }
+
+    /// Gives the memory back if nothing is in it.
+    pub fn release(&mut self) {
+        if self.is_empty() && !self.bytes.is_empty() {
+            self.pool.give(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.pool.give(std::mem::take(&mut self.bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(buffer: &mut Buffer, bytes: &[u8]) {
+        buffer.room()[..bytes.len()].copy_from_slice(bytes);
+        buffer.fill(bytes.len());
+    }
+
+    #[test]
+    fn an_empty_buffer_holds_no_memory_and_a_released_one_is_lent_again() {
+        let pool = BufferPool::default();
+        let mut buffer = Buffer::new(&pool);
+        assert!(buffer.bytes.is_empty());
+        put(&mut buffer, b"hello");
+        buffer.release();
+        assert_eq!(buffer.filled(), b"hello");
+        buffer.consume(5);
+        buffer.release();
+        assert!(buffer.bytes.is_empty());
+        assert_eq!(pool.spare.borrow().len(), 1);
+        drop(buffer);
+        assert_eq!(pool.spare.borrow().len(), 1);
+    }
+
+    #[test]
+    fn what_is_there_moves_to_the_front_when_the_end_is_reached() {
+        let pool = BufferPool::default();
+        let mut buffer = Buffer::new(&pool);
+        put(&mut buffer, &[7; BUFFER_BYTES]);
+        assert!(buffer.is_full());
+        buffer.consume(BUFFER_BYTES - 3);
+        assert_eq!(buffer.room().len(), BUFFER_BYTES - 3);
+        assert_eq!(buffer.filled(), [7, 7, 7]);
+    }
+
+    #[test]
+    fn a_grown_buffer_is_not_kept() {
+        let pool = BufferPool::default();
+        let mut buffer = Buffer::new(&pool);
+        put(&mut buffer, &[7; BUFFER_BYTES]);
+        buffer.grow();
+        assert_eq!(buffer.room().len(), BUFFER_BYTES);
+        drop(buffer);
+        assert!(pool.spare.borrow().is_empty());
+    }
+}

@@ -1,0 +1,197 @@
+//! One client connection: requests come one after the other, answers go back in that order.
+
+use std::future::poll_fn;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::connections::Open;
+use super::error::ProxyError;
+use super::link::{Link, Patience};
+use super::request;
+use super::worker::Worker;
+use crate::http1::{Head, Progress, Refusal, Version, parse};
+use crate::telemetry::metrics::Shard;
+
+/// How much of an unwanted body is read and thrown away, so that our answer is not lost to a reset.
+const LINGER_BYTES_MAX: u64 = 1024 * 1024;
+
+/// For how long.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// The client's side of a connection.
+#[derive(Debug)]
+pub struct Client {
+    /// The connection itself.
+    pub link: Link,
+    /// Its one timer.
+    pub patience: Patience,
+    /// What the present request's client speaks.
+    pub version: Version,
+    /// Who it is.
+    pub address: IpAddr,
+    /// Where it came from.
+    pub peer: SocketAddr,
+}
+
+/// What a link had counted at some time.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    /// Body bytes received.
+    pub received: u64,
+    /// Bytes sent.
+    pub delivered: u64,
+}
+
+impl Client {
+    /// What has been counted so far. What is in the buffer belongs to the next request.
+    pub fn counts(&self) -> Counts {
+        Counts { received: self.link.received - self.link.input.filled().len() as u64, delivered: self.link.delivered }
+    }
+}
+
+/// What becomes of the connection after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// The next request may come.
+    KeepAlive,
+    /// Close; the answer has been sent.
+    Close,
+    /// Close although the client may still be sending: read on for a while first.
+    Linger,
+    /// Close at once: the answer could not be finished, and the client must notice.
+    Abort,
+}
+
+enum Arrival {
+    Request,
+    Refused(ProxyError),
+    Gone,
+}
+
+/// Counts a connection for as long as it lasts, whatever way it ends.
+struct Counted<'a>(&'a Shard);
+
+impl<'a> Counted<'a> {
+    fn new(metrics: &'a Shard) -> Counted<'a> {
+        metrics.connection_opened();
+        Counted(metrics)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.connection_closed();
+    }
+}
+
+/// Serves a connection until it ends.
+pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+    let open = worker.connections.open();
+    let _counted = Counted::new(&worker.metrics);
+    let header_read = worker.settings().timeouts.header_read;
+    let mut client = Client {
+        link: Link::new(stream, peer, &worker.buffers),
+        patience: Patience::new(header_read),
+        version: Version::Http11,
+        address: peer.ip().to_canonical(),
+        peer,
+    };
+    let mut first = true;
+    loop {
+        let mut head = worker.heads.lend();
+        let after = match arrival(&worker, &mut client, &mut head, &open, first).await {
+            Arrival::Request => request::serve(&worker, &mut client, &mut head).await,
+            Arrival::Refused(error) => request::refuse(&worker, &mut client, &head, error).await,
+            Arrival::Gone => After::Abort,
+        };
+        first = false;
+        match after {
+            After::KeepAlive => {}
+            After::Close | After::Linger => {
+                linger(&mut client, after == After::Linger).await;
+                return;
+            }
+            After::Abort => return,
+        }
+    }
+}
+
+/// Waits for a whole request head. An idle connection waits here without any memory of ours.
+async fn arrival(worker: &Worker, client: &mut Client, head: &mut Head, open: &Open, first: bool) -> Arrival {
+    let settings = worker.settings();
+    let idle = if first { settings.timeouts.header_read } else { settings.timeouts.client_idle };
+    client.patience.set(Instant::now(), idle);
+    let mut begun = false;
+    loop {
+        if !client.link.input.is_empty() {
+            match parse::request(client.link.input.filled(), &settings.head_limits, head) {
+                Ok(Progress::Complete(consumed)) => {
+                    client.link.input.consume(consumed);
+                    client.version = head.version();
+                    return Arrival::Request;
+                }
+                Ok(Progress::Partial) => {
+                    if client.link.input.is_full() {
+                        client.link.input.grow();
+                    }
+                }
+                Err(refusal) => return Arrival::Refused(refused(refusal)),
+            }
+            if !begun {
+                begun = true;
+                client.patience.set(Instant::now(), settings.timeouts.header_read);
+            }
+        } else {
+            client.link.rest();
+        }
+        let filled = poll_fn(|cx| {
+            if let Poll::Ready(filled) = client.link.poll_fill(cx) {
+                return Poll::Ready(Some(filled));
+            }
+            if !begun && open.poll_leave(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            client.patience.poll_elapsed(cx).map(|_| None)
+        })
+        .await;
+        match filled {
+            Some(Ok(count)) if count > 0 => {}
+            None if begun => return Arrival::Refused(ProxyError::ClientTimeout),
+            Some(_) | None => return Arrival::Gone,
+        }
+    }
+}
+
+fn refused(refusal: Refusal) -> ProxyError {
+    if refusal.status() == 431 { ProxyError::HeadTooLarge(refusal) } else { ProxyError::BadRequest(refusal) }
+}
+
+/// Ends our side, then (if the client may be in the middle of a body) reads what it still sends, within limits: closing
+/// with unread bytes would reset the connection and could take our answer with it.
+async fn linger(client: &mut Client, still_sending: bool) {
+    client.patience.set(Instant::now(), LINGER_TIME);
+    let Client { link, patience, .. } = client;
+    let finished = patience.limit(|cx| link.poll_finish(cx)).await;
+    if !matches!(finished, Ok(Ok(()))) || !still_sending {
+        return;
+    }
+    let limit = link.received + LINGER_BYTES_MAX;
+    let _ended_or_elapsed = patience
+        .limit(|cx| {
+            while link.received < limit {
+                link.input.consume(link.input.filled().len());
+                match link.poll_fill(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(count)) if count > 0 => {}
+                    Poll::Ready(_) => return Poll::Ready(()),
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+}

@@ -1,0 +1,294 @@
+//! Everything that can go wrong with a request, and what follows from it: status, header values, retry, blame, label.
+
+use std::io;
+use std::time::Duration;
+
+use crate::domain::balance::Outcome;
+use crate::domain::retry::Failure;
+use crate::http1::Refusal;
+
+/// Why a request was not answered by an instance, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// No Host that names a route.
+    #[error("the request names no host")]
+    EmptyHost,
+    /// Malformed or ambiguous.
+    #[error("{0}")]
+    BadRequest(Refusal),
+    /// The head is larger than `limits.head_bytes` or has more fields than `limits.head_count`.
+    #[error("{0}")]
+    HeadTooLarge(Refusal),
+    /// The body is larger than `limits.body_bytes`.
+    #[error("the request body is larger than allowed")]
+    BodyTooLarge,
+    /// The client did not finish its head in `timeouts.header_read`, or its body stood still.
+    #[error("the client was too slow")]
+    ClientTimeout,
+    /// A method this proxy does not forward.
+    #[error("CONNECT is not offered here")]
+    ConnectMethod,
+    /// No such route.
+    #[error("no route is registered for this host and path")]
+    UnknownRoute,
+    /// The route is known, but nobody serves it.
+    #[error("no instance serves this route at the moment")]
+    NoEndpoints,
+    /// Every instance is at `max_conns`.
+    #[error("every instance of this route is at its connection limit")]
+    ConnectionLimit,
+    /// `X-CF-App-Instance` or `X-CF-Process-Instance` cannot be read.
+    #[error("the header that names an instance is malformed")]
+    MalformedInstanceHeader,
+    /// The instance that a header names is not there.
+    #[error("the instance that the request asks for is not registered for this route")]
+    UnknownInstance,
+    /// The instance failed.
+    #[error("the instance failed: {0}")]
+    Endpoint(Cause),
+    /// The instance did not answer in time.
+    #[error("the instance did not answer in time")]
+    EndpointTimeout,
+    /// The client is gone.
+    #[error("the client went away")]
+    ClientGone,
+}
+
+/// What an instance did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Cause {
+    /// Its name has no address (yet).
+    #[error("name not resolved")]
+    Unresolved,
+    /// It could not be connected to.
+    #[error("connect: {0}")]
+    Connect(io::ErrorKind),
+    /// It did not take the connection in time.
+    #[error("connect: timed out")]
+    ConnectTimeout,
+    /// It closed or reset a kept-alive connection before a byte of the answer: nothing may be wrong with it.
+    #[error("keep-alive connection closed")]
+    StaleConnection,
+    /// It closed the connection before a byte of the answer.
+    #[error("closed early")]
+    ClosedEarly,
+    /// It reset the connection.
+    #[error("reset")]
+    Reset,
+    /// What it answered is not HTTP.
+    #[error("invalid response: {0}")]
+    BadResponse(Refusal),
+    /// It switched protocols without having been asked to.
+    #[error("switched protocols unasked")]
+    UnaskedUpgrade,
+    /// It stopped in the middle of its answer.
+    #[error("response cut off")]
+    Truncated,
+    /// It stood still in the middle of its answer.
+    #[error("response stood still")]
+    Stalled,
+}
+
+/// Who is to blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// What the client sent or did.
+    Client,
+    /// The routing table or our limits.
+    Router,
+    /// The instance.
+    Upstream,
+}
+
+impl ProxyError {
+    /// The status the client gets; for `ClientGone` the one that is logged. `timeout_status` is the configured one for
+    /// an instance that did not answer in time.
+    pub fn status(&self, timeout_status: u16) -> u16 {
+        match self {
+            Self::EmptyHost | Self::MalformedInstanceHeader | Self::UnknownInstance => 400,
+            Self::BadRequest(refusal) | Self::HeadTooLarge(refusal) => refusal.status(),
+            Self::UnknownRoute => 404,
+            Self::ConnectMethod => 405,
+            Self::ClientTimeout => 408,
+            Self::BodyTooLarge => 413,
+            Self::ClientGone => 499,
+            Self::Endpoint(_) => 502,
+            Self::NoEndpoints | Self::ConnectionLimit => 503,
+            Self::EndpointTimeout => timeout_status,
+        }
+    }
+
+    /// The value of `X-Cf-RouterError`.
+    pub fn router_error(&self) -> String {
+        match self {
+            Self::EmptyHost => "empty_host".into(),
+            Self::BadRequest(_) | Self::ConnectMethod => "bad_request".into(),
+            Self::HeadTooLarge(_) => "max-request-size-exceeded".into(),
+            Self::BodyTooLarge => "max-body-size-exceeded".into(),
+            Self::ClientTimeout => "client_timeout".into(),
+            Self::UnknownRoute | Self::UnknownInstance => "unknown_route".into(),
+            Self::NoEndpoints => "no_endpoints".into(),
+            Self::ConnectionLimit => "Connection Limit Reached".into(),
+            Self::MalformedInstanceHeader => "invalid_cf_app_instance_header".into(),
+            Self::Endpoint(cause) => format!("endpoint_failure ({cause})"),
+            Self::EndpointTimeout => "endpoint_timeout".into(),
+            Self::ClientGone => "client_gone".into(),
+        }
+    }
+
+    /// The value of `X-Weighbridge-Error`, and the label of the metric.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::EmptyHost => "empty_host",
+            Self::BadRequest(_) | Self::ConnectMethod => "bad_request",
+            Self::HeadTooLarge(_) => "max_request_size_exceeded",
+            Self::BodyTooLarge => "max_body_size_exceeded",
+            Self::ClientTimeout => "client_timeout",
+            Self::UnknownRoute => "unknown_route",
+            Self::UnknownInstance => "unknown_instance",
+            Self::NoEndpoints => "no_endpoints",
+            Self::ConnectionLimit => "connection_limit_reached",
+            Self::MalformedInstanceHeader => "invalid_cf_app_instance_header",
+            Self::Endpoint(_) => "endpoint_failure",
+            Self::EndpointTimeout => "endpoint_timeout",
+            Self::ClientGone => "client_gone",
+        }
+    }
+
+    /// Who is to blame.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::EmptyHost
+            | Self::BadRequest(_)
+            | Self::HeadTooLarge(_)
+            | Self::BodyTooLarge
+            | Self::ClientTimeout
+            | Self::ConnectMethod
+            | Self::MalformedInstanceHeader
+            | Self::UnknownInstance
+            | Self::ClientGone => Blame::Client,
+            Self::UnknownRoute | Self::NoEndpoints | Self::ConnectionLimit => Blame::Router,
+            Self::Endpoint(_) | Self::EndpointTimeout => Blame::Upstream,
+        }
+    }
+
+    /// What the retry rules shall make of it; `None`: nothing can be tried again.
+    pub fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::Endpoint(cause) => Some(cause.failure()),
+            Self::EndpointTimeout => Some(Failure::TimedOut),
+            Self::EmptyHost
+            | Self::BadRequest(_)
+            | Self::HeadTooLarge(_)
+            | Self::BodyTooLarge
+            | Self::ClientTimeout
+            | Self::ConnectMethod
+            | Self::UnknownRoute
+            | Self::NoEndpoints
+            | Self::ConnectionLimit
+            | Self::MalformedInstanceHeader
+            | Self::UnknownInstance
+            | Self::ClientGone => None,
+        }
+    }
+
+    /// What it says about the instance that was tried, `took` after the attempt began.
+    pub fn outcome(&self, took: Duration) -> Outcome {
+        match self {
+            Self::Endpoint(cause) => cause.outcome(took),
+            Self::EndpointTimeout => Outcome::TimedOut { timeout: took },
+            Self::EmptyHost
+            | Self::BadRequest(_)
+            | Self::HeadTooLarge(_)
+            | Self::BodyTooLarge
+            | Self::ClientTimeout
+            | Self::ConnectMethod
+            | Self::UnknownRoute
+            | Self::NoEndpoints
+            | Self::ConnectionLimit
+            | Self::MalformedInstanceHeader
+            | Self::UnknownInstance
+            | Self::ClientGone => Outcome::Cancelled,
+        }
+    }
+
+    /// The label of a failed attempt.
+    pub fn cause_label(&self) -> &'static str {
+        match self {
+            Self::Endpoint(cause) => cause.label(),
+            other => other.label(),
+        }
+    }
+
+    /// Whether the bytes that follow on the connection cannot be trusted to be a request, so it must be closed.
+    pub fn spoils_connection(&self) -> bool {
+        match self {
+            Self::BadRequest(_)
+            | Self::HeadTooLarge(_)
+            | Self::BodyTooLarge
+            | Self::ClientTimeout
+            | Self::ConnectMethod
+            | Self::ClientGone => true,
+            Self::EmptyHost
+            | Self::UnknownRoute
+            | Self::UnknownInstance
+            | Self::NoEndpoints
+            | Self::ConnectionLimit
+            | Self::MalformedInstanceHeader
+            | Self::Endpoint(_)
+            | Self::EndpointTimeout => false,
+        }
+    }
+
+    /// Fields that only this error's answer has.
+    pub fn extra_fields(&self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::EmptyHost => &[("Cache-Control", "public,max-age=2")],
+            Self::UnknownRoute => &[("Cache-Control", "no-cache, no-store")],
+            Self::NoEndpoints => &[("Retry-After", "5"), ("Cache-Control", "no-cache, no-store")],
+            Self::ConnectionLimit => &[("Retry-After", "1"), ("Cache-Control", "no-cache, no-store")],
+            _other => &[],
+        }
+    }
+}
+
+impl Cause {
+    /// What the retry rules shall make of it.
+    pub fn failure(self) -> Failure {
+        match self {
+            Self::Unresolved | Self::Connect(_) | Self::ConnectTimeout => Failure::Connect,
+            Self::StaleConnection => Failure::ReusedConnectionDead,
+            Self::ClosedEarly | Self::Reset => Failure::ClosedEarly,
+            Self::BadResponse(_) | Self::UnaskedUpgrade | Self::Truncated => Failure::Broken,
+            Self::Stalled => Failure::TimedOut,
+        }
+    }
+
+    /// What it says about the instance.
+    pub fn outcome(self, took: Duration) -> Outcome {
+        match self {
+            Self::Unresolved | Self::Connect(_) | Self::ConnectTimeout => Outcome::ConnectFailed,
+            Self::StaleConnection => Outcome::Cancelled,
+            Self::ClosedEarly | Self::Reset | Self::Truncated => Outcome::Reset,
+            Self::BadResponse(_) | Self::UnaskedUpgrade => Outcome::Failed { latency: took },
+            Self::Stalled => Outcome::TimedOut { timeout: took },
+        }
+    }
+
+    /// The label of the metric.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Unresolved => "unresolved",
+            Self::Connect(io::ErrorKind::ConnectionRefused) => "connect_refused",
+            Self::Connect(_) => "connect_failed",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::StaleConnection => "stale_connection",
+            Self::ClosedEarly => "closed_early",
+            Self::Reset => "reset",
+            Self::BadResponse(_) => "bad_response",
+            Self::UnaskedUpgrade => "unasked_upgrade",
+            Self::Truncated => "truncated",
+            Self::Stalled => "stalled",
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! One connection, to a client or to an instance: a stream with what was read and not yet consumed, what was written
+//! and not yet sent, and one timer that is hardly ever touched.
+
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::buffers::{Buffer, BufferPool};
+
+/// Output up to this size is copied behind a head, so that both leave in one plain send; more goes by a vectored one.
+const COPY_MAX: usize = 4 * 1024;
+
+/// Bytes of output that may wait behind a slow reader before nothing more is copied to them.
+const BACKLOG_MAX: usize = 16 * 1024;
+
+/// A connection to either side.
+#[derive(Debug)]
+pub struct Link {
+    stream: TcpStream,
+    /// Read and not yet consumed.
+    pub input: Buffer,
+    /// Written and not yet sent; write to it by `out`.
+    output: Vec<u8>,
+    sent: usize,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// The peer has finished sending.
+    pub ended: bool,
+    /// Bytes received and sent since the link was opened.
+    pub received: u64,
+    /// See `received`.
+    pub delivered: u64,
+}
+
+impl Link {
+    /// Wraps an open connection.
+    pub fn new(stream: TcpStream, peer: SocketAddr, buffers: &BufferPool) -> Link {
+        Link {
+            stream,
+            input: Buffer::new(buffers),
+            output: Vec::new(),
+            sent: 0,
+            peer,
+            ended: false,
+            received: 0,
+            delivered: 0,
+        }
+    }
+
+    /// Reads once into `input`. Ready with 0 at the end of the stream. Takes memory only once bytes are there.
+    ///
+    /// # Panics
+    /// In debug builds if `input` is full.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_read_ready(cx))?;
+            let room = self.input.room();
+            debug_assert!(!room.is_empty(), "a full buffer cannot be filled");
+            let mut buffer = ReadBuf::new(room);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) => {
+                    let count = buffer.filled().len();
+                    self.input.fill(count);
+                    self.received += count as u64;
+                    self.ended |= count == 0;
+                    return Poll::Ready(Ok(count));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                // The readiness was out of date, and is cleared now.
+                Poll::Pending => self.input.release(),
+            }
+        }
+    }
+
+    /// Reads once into `input`.
+    pub async fn fill(&mut self) -> io::Result<usize> {
+        poll_fn(|cx| self.poll_fill(cx)).await
+    }
+
+    /// Whether something unexpected has come on an idle connection (bytes, its end, an error): it must not be used again.
+    /// Costs no system call; it knows what the reactor knew when it last ran.
+    pub fn is_spoilt(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.ended || !self.input.is_empty() || self.stream.poll_read_ready(&mut cx).is_ready()
+    }
+
+    /// Whether the kernel knows of an error on the connection, such as a reset.
+    pub fn is_broken(&self) -> bool {
+        !matches!(self.stream.take_error(), Ok(None))
+    }
+
+    /// Whether all that was written has been handed to the kernel.
+    pub fn is_flushed(&self) -> bool {
+        self.sent == self.output.len()
+    }
+
+    /// Sends `output`.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.output.len() {
+            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.output[self.sent..]))?;
+            self.advance(count)?;
+        }
+        self.output.clear();
+        self.sent = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends `output`.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// Sends `output` and then `bytes`; ready with how many of `bytes` were taken (at least one, unless there are none).
+    pub fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_flushed() {
+            if bytes.is_empty() {
+                return Poll::Ready(Ok(0));
+            }
+            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.delivered += count as u64;
+            return Poll::Ready(Ok(count));
+        }
+        if self.output.len() - self.sent > BACKLOG_MAX {
+            ready!(self.poll_flush(cx))?;
+            return self.poll_send(cx, bytes);
+        }
+        if bytes.len() <= COPY_MAX {
+            // They are ours from here on; a later flush sends what does not go now.
+            self.output.extend_from_slice(bytes);
+            if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
+                return Poll::Ready(Err(error));
+            }
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        loop {
+            let slices = [IoSlice::new(&self.output[self.sent..]), IoSlice::new(bytes)];
+            let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &slices))?;
+            let pending = self.output.len() - self.sent;
+            self.advance(count.min(pending))?;
+            if self.is_flushed() {
+                self.output.clear();
+                self.sent = 0;
+                let taken = count.saturating_sub(pending);
+                if taken > 0 {
+                    self.delivered += taken as u64;
+                    return Poll::Ready(Ok(taken));
+                }
+                return self.poll_send(cx, bytes);
+            }
+        }
+    }
+
+    fn advance(&mut self, count: usize) -> io::Result<()> {
+        if count == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.sent += count;
+        self.delivered += count as u64;
+        Ok(())
+    }
+
+    /// Says that nothing more will be sent.
+    pub fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_flush(cx))?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    /// Gives back all memory that holds nothing.
+    pub fn rest(&mut self) {
+        self.input.release();
+        if self.is_flushed() && self.output.capacity() > 0 {
+            self.sent = 0;
+            self.input.pool().give_output(std::mem::take(&mut self.output));
+        }
+    }
+
+    /// `output`, with memory to write into.
+    pub fn out(&mut self) -> &mut Vec<u8> {
+        if self.output.capacity() == 0 {
+            self.output = self.input.pool().take_output();
+        }
+        &mut self.output
+    }
+}
+
+/// A timer that moves only forwards in practice: setting a later deadline costs nothing, since the timer armed for the
+/// earlier one just fires in vain and is armed again. One per connection serves every wait of all its requests.
+#[derive(Debug)]
+pub struct Patience {
+    timer: Pin<Box<Sleep>>,
+    deadline: Instant,
+}
+
+/// The deadline has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elapsed;
+
+impl Patience {
+    /// Ends `limit` from now.
+    pub fn new(limit: Duration) -> Patience {
+        let deadline = Instant::now() + limit;
+        Patience { timer: Box::pin(sleep_until(deadline)), deadline }
+    }
+
+    /// Ends `limit` from `now`; zero means never (a year).
+    pub fn set(&mut self, now: Instant, limit: Duration) {
+        let limit = if limit.is_zero() { Duration::from_secs(365 * 24 * 3600) } else { limit };
+        self.deadline = now + limit;
+        if self.deadline < self.timer.deadline() {
+            self.timer.as_mut().reset(self.deadline);
+        }
+    }
+
+    /// Ready when the deadline has passed.
+    pub fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<Elapsed> {
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            if self.timer.deadline() >= self.deadline {
+                return Poll::Ready(Elapsed);
+            }
+            self.timer.as_mut().reset(self.deadline);
+        }
+    }
+
+    /// Waits for `work`, but not beyond the deadline.
+    pub async fn limit<T>(&mut self, mut work: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Result<T, Elapsed> {
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = work(cx) {
+                return Poll::Ready(Ok(done));
+            }
+            self.poll_elapsed(cx).map(Err)
+        })
+        .await
+    }
+}

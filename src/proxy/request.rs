@@ -1,0 +1,500 @@
+//! The life of a request: read `relay` from top to bottom.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use super::answer;
+use super::body::{Download, Upload};
+use super::connection::{After, Client};
+use super::error::{Cause, ProxyError};
+use super::forward::{self, InFlight};
+use super::headers::{self, ClientFacts};
+use super::link::Link;
+use super::settings::{RouteLimits, Settings};
+use super::sticky;
+use super::worker::Worker;
+use crate::domain::balance::{NoPick, Outcome, Wish, affinity, pick, pinned};
+use crate::domain::endpoint::Endpoint;
+use crate::domain::retry::{Replay, Retry, judge};
+use crate::domain::table::snapshot::{Found, Pool};
+use crate::http1::{Framing, Head, Method, Name, Version, framing, write};
+use crate::telemetry::access_log::Ending;
+use crate::telemetry::metrics::Sticky;
+
+/// Everything worth telling about one request once it is over.
+#[derive(Debug)]
+pub struct Trip {
+    /// When its head was complete.
+    pub started: Instant,
+    /// The same as time since the Unix epoch.
+    pub unix: Duration,
+    /// Its id.
+    pub request_id: [u8; 36],
+    /// Where it was routed.
+    pub pool: Option<Arc<Pool>>,
+    /// Who answered, or was tried last.
+    pub endpoint: Option<Arc<Endpoint>>,
+    /// Attempts made.
+    pub attempts: u32,
+    /// From the start to the response head.
+    pub time_to_head: Option<Duration>,
+    /// From the start of the last attempt to the response head.
+    pub upstream: Option<Duration>,
+    /// What the client got; 499 if it went away, 0 if nothing was sent yet.
+    pub status: u16,
+    /// What went wrong, if anything did.
+    pub error: Option<ProxyError>,
+    /// How it ended.
+    pub ending: Ending,
+    /// Bytes of the response head as written.
+    pub head_bytes: u64,
+}
+
+/// Serves one request whose head is complete. Never fails: whatever goes wrong becomes an answer the client can read,
+/// and in every case one line in the log.
+pub async fn serve(worker: &Worker, client: &mut Client, request: &mut Head) -> After {
+    let mut trip = Trip::begin(worker);
+    let counted = client.counts();
+    worker.metrics.request_started();
+    let after = match relay(worker, client, request, &mut trip).await {
+        Ok(after) => after,
+        Err(error) => give_answer(worker, client, request, &mut trip, error).await,
+    };
+    worker.finished(&trip, client, request, counted);
+    after
+}
+
+/// Answers a head that was refused before it was a request.
+pub async fn refuse(worker: &Worker, client: &mut Client, request: &Head, error: ProxyError) -> After {
+    let mut trip = Trip::begin(worker);
+    let counted = client.counts();
+    worker.metrics.request_started();
+    trip.ending = Ending::Refused;
+    let after = give_answer(worker, client, request, &mut trip, error).await;
+    worker.finished(&trip, client, request, counted);
+    after
+}
+
+/// Route, pick, forward, retry, deliver.
+async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &mut Trip) -> Result<After, ProxyError> {
+    let settings = worker.settings();
+    let body = framing::of_request(request).map_err(ProxyError::BadRequest)?;
+    let keep_alive = request.keeps_alive();
+    let pool = route(worker, request)?;
+    trip.pool = Some(pool.clone());
+    let limits = settings.for_route(&pool.settings);
+    let mut upload = admit(body, &limits, &settings)?;
+    let wanted = Wanted::of(request, &pool, &settings)?;
+    let replay = Replay { idempotent: headers::is_idempotent(request), replayable: true };
+    headers::towards_instances(request, &trip.client_facts(client), &settings).map_err(ProxyError::HeadTooLarge)?;
+    worker.retries.request(worker.now());
+
+    let mut response = worker.heads.lend();
+    let mut tried = Tried::default();
+    loop {
+        let endpoint = choose(worker, &pool, &wanted, &settings, &tried)?;
+        let mut in_flight = InFlight::begin(pool.clone(), endpoint.clone(), worker.now());
+        trip.attempt(&endpoint, &tried);
+        let attempt = Attempt { worker, limits: &limits, settings: &settings, fresh: tried.wants_fresh(&endpoint) };
+        match attempt.send(client, request, &mut upload, &mut response, &mut in_flight).await {
+            Ok(instance) => {
+                trip.answered(&response, in_flight.lasted(worker.now()));
+                let delivery = Delivery { worker, settings: &settings, limits: &limits, wanted: &wanted, keep_alive };
+                return delivery.run(client, request, upload, &mut response, instance, in_flight, trip).await;
+            }
+            Err(error) => {
+                worker.metrics.attempt_failed(error.cause_label());
+                let Some(failure) = error.failure() else { return Err(error) };
+                let replay = Replay { replayable: upload.is_replayable(), ..replay };
+                match judge(failure, replay) {
+                    Retry::FreshConnection => tried.fresh = Some(endpoint.serial),
+                    Retry::OtherEndpoint if trip.attempts < limits.attempts => {
+                        if !worker.retries.take(worker.now()) {
+                            worker.metrics.retry_denied();
+                            return Err(error);
+                        }
+                        worker.metrics.retry(error.cause_label());
+                        tried.serials.push(endpoint.serial);
+                    }
+                    Retry::OtherEndpoint | Retry::Never => return Err(error),
+                }
+                upload.rewind();
+            }
+        }
+    }
+}
+
+/// The pool that serves the request's host and path.
+fn route(worker: &Worker, request: &Head) -> Result<Arc<Pool>, ProxyError> {
+    if request.method_kind() == Method::Connect {
+        return Err(ProxyError::ConnectMethod);
+    }
+    let destination = request.destination().filter(|to| !to.host.is_empty()).ok_or(ProxyError::EmptyHost)?;
+    worker.with_routes(|routes| match routes.lookup(destination.host, destination.path) {
+        Found::Pool(pool) => Ok(pool.clone()),
+        Found::Empty(_) => Err(ProxyError::NoEndpoints),
+        Found::Nothing => Err(ProxyError::UnknownRoute),
+    })
+}
+
+fn admit(body: Framing, limits: &RouteLimits, settings: &Settings) -> Result<Upload, ProxyError> {
+    if let Framing::Length(bytes) = body
+        && limits.body_bytes_max > 0
+        && bytes > limits.body_bytes_max
+    {
+        return Err(ProxyError::BodyTooLarge);
+    }
+    Ok(Upload::new(body, settings.kept_body_bytes, limits.body_bytes_max))
+}
+
+/// What a request says about who shall answer it.
+struct Wanted {
+    /// By sticky cookie.
+    instance: Option<String>,
+    /// By `X-CF-App-Instance` or `X-CF-Process-Instance`: this one or none.
+    named: Option<Named>,
+    hash_key: Option<Vec<u8>>,
+}
+
+enum Named {
+    App(String, String),
+    Process(String, Option<String>),
+}
+
+impl Wanted {
+    fn of(request: &Head, pool: &Pool, settings: &Settings) -> Result<Wanted, ProxyError> {
+        let hash_key = pool.hash_header.as_ref().and_then(|name| request.value_of(name)).map(<[u8]>::to_vec);
+        let named = match (request.value(Name::XCfAppInstance), request.value(Name::XCfProcessInstance)) {
+            (None, None) => None,
+            (Some(value), _) => Some(Named::app(value)?),
+            (None, Some(value)) => Some(Named::process(value)?),
+        };
+        Ok(Wanted { instance: sticky::asked_instance(request, &settings.sticky), named, hash_key })
+    }
+}
+
+impl Named {
+    fn app(value: &[u8]) -> Result<Named, ProxyError> {
+        match Named::process(value)? {
+            Named::Process(app, Some(index)) => Ok(Named::App(app, index)),
+            _no_index => Err(ProxyError::MalformedInstanceHeader),
+        }
+    }
+
+    fn process(value: &[u8]) -> Result<Named, ProxyError> {
+        let text = std::str::from_utf8(value).map_err(|_| ProxyError::MalformedInstanceHeader)?;
+        let (guid, index) = text.split_once(':').map_or((text, None), |(guid, index)| (guid, Some(index)));
+        let is_number = |index: &str| !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit());
+        if guid.is_empty() || !index.is_none_or(is_number) {
+            return Err(ProxyError::MalformedInstanceHeader);
+        }
+        Ok(Named::Process(guid.into(), index.map(Into::into)))
+    }
+}
+
+/// Where this request has been.
+#[derive(Default)]
+struct Tried {
+    serials: Vec<u64>,
+    /// A kept connection to this endpoint was dead: the next one shall be fresh.
+    fresh: Option<u64>,
+}
+
+impl Tried {
+    fn wants_fresh(&self, endpoint: &Endpoint) -> bool {
+        self.fresh == Some(endpoint.serial)
+    }
+}
+
+/// Who answers: the instance named, else the session's, else the one the strategy picks. No await in here.
+fn choose(
+    worker: &Worker,
+    pool: &Pool,
+    wanted: &Wanted,
+    settings: &Settings,
+    tried: &Tried,
+) -> Result<Arc<Endpoint>, ProxyError> {
+    let now = worker.now();
+    let mut dice = worker.dice.borrow_mut();
+    if let Some(again) = tried.fresh.and_then(|serial| pool.endpoints.iter().find(|e| e.serial == serial))
+        && !tried.serials.contains(&again.serial)
+    {
+        return Ok(again.clone());
+    }
+    if let Some(named) = &wanted.named {
+        let found = match named {
+            Named::App(app, index) => affinity::of_app(pool, app, index),
+            Named::Process(process, index) => affinity::of_process(pool, process, index.as_deref(), &mut dice),
+        };
+        return found.cloned().ok_or(ProxyError::UnknownInstance);
+    }
+    if let Some(instance) = &wanted.instance {
+        let kept = pinned(pool, instance, now).filter(|endpoint| !tried.serials.contains(&endpoint.serial));
+        worker.metrics.sticky(if kept.is_some() { Sticky::Hit } else { Sticky::Moved });
+        if let Some(endpoint) = kept {
+            return Ok(endpoint.clone());
+        }
+    }
+    let wish = Wish {
+        hash_key: wanted.hash_key.as_deref(),
+        zone: settings.zone.as_deref(),
+        first_attempt: tried.serials.is_empty(),
+        tried: &tried.serials,
+    };
+    pick(pool, &wish, now, &mut dice).cloned().map_err(|none| match none {
+        NoPick::Empty => ProxyError::NoEndpoints,
+        NoPick::AllFull => ProxyError::ConnectionLimit,
+    })
+}
+
+/// One try at one instance, up to its response head.
+struct Attempt<'a> {
+    worker: &'a Worker,
+    settings: &'a Settings,
+    limits: &'a RouteLimits,
+    /// Not on a kept connection.
+    fresh: bool,
+}
+
+impl Attempt<'_> {
+    async fn send(
+        &self,
+        client: &mut Client,
+        request: &mut Head,
+        upload: &mut Upload,
+        response: &mut Head,
+        in_flight: &mut InFlight,
+    ) -> Result<Link, ProxyError> {
+        let sent = self.exchange(client, request, upload, response, in_flight.endpoint()).await;
+        let now = self.worker.now();
+        let took = in_flight.lasted(now);
+        let outcome = match &sent {
+            Ok(_) => Outcome::of_status(response.status(), took),
+            Err(error) => error.outcome(took),
+        };
+        if in_flight.answered(outcome, now) {
+            self.worker.metrics.ejected();
+            tracing::info!(endpoint = %in_flight.endpoint().address, app = %in_flight.endpoint().app, "ejected a failing instance");
+        }
+        sent
+    }
+
+    async fn exchange(
+        &self,
+        client: &mut Client,
+        request: &mut Head,
+        upload: &mut Upload,
+        response: &mut Head,
+        endpoint: &Endpoint,
+    ) -> Result<Link, ProxyError> {
+        let mut instance = self.checkout(client, endpoint).await?;
+        headers::towards_instance(request, endpoint);
+        write::request(request, instance.out());
+        forward::exchange_heads(client, &mut instance, upload, response, &self.settings.head_limits, self.limits)
+            .await?;
+        Ok(instance)
+    }
+
+    /// A kept connection if there is a good one, else a new one.
+    async fn checkout(&self, client: &mut Client, endpoint: &Endpoint) -> Result<Link, ProxyError> {
+        let upstreams = &self.worker.upstreams;
+        let idle_max = self.settings.timeouts.upstream_idle;
+        if !self.fresh
+            && let Some(kept) = upstreams.checkout(endpoint, Instant::now(), idle_max)
+        {
+            self.worker.metrics.upstream_reused();
+            return Ok(kept);
+        }
+        let begun = Instant::now();
+        match upstreams.connect(endpoint, &mut client.patience, self.limits.connect).await {
+            Ok(link) => {
+                self.worker.metrics.upstream_connected(begun.elapsed());
+                Ok(link)
+            }
+            Err(error) => {
+                self.worker.metrics.upstream_connect_failed(error.cause_label());
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The way back: from a response head to the end of both bodies.
+struct Delivery<'a> {
+    worker: &'a Worker,
+    settings: &'a Settings,
+    limits: &'a RouteLimits,
+    wanted: &'a Wanted,
+    /// The client wants to keep its connection.
+    keep_alive: bool,
+}
+
+impl Delivery<'_> {
+    #[expect(clippy::too_many_arguments, reason = "everything that takes part in a request meets here once")]
+    async fn run(
+        &self,
+        client: &mut Client,
+        request: &Head,
+        mut upload: Upload,
+        response: &mut Head,
+        mut instance: Link,
+        in_flight: InFlight,
+        trip: &mut Trip,
+    ) -> Result<After, ProxyError> {
+        let framing = framing::of_response(response, request.method_kind())
+            .map_err(|refusal| ProxyError::Endpoint(Cause::BadResponse(refusal)))?;
+        let instance_stays = response.keeps_alive() && framing != Framing::UntilClose;
+        let keep_alive = self.keeps_client(client, &upload, response, framing);
+        let reframe = forward::reframe(response, framing, client.version);
+        self.dress(client, response, in_flight.endpoint(), trip, keep_alive)?;
+        let written = client.link.out().len();
+        write::response(response, client.link.out());
+        trip.head_bytes = (client.link.out().len() - written) as u64;
+        trip.status = response.status();
+        count(in_flight.pool(), trip.status);
+
+        let mut download = Download::new(framing, reframe);
+        let idle = self.limits.idle_body;
+        let delivered = forward::exchange_bodies(client, &mut instance, &mut upload, &mut download, idle).await;
+        if let Err(error) = delivered {
+            trip.broken(error);
+            return Ok(After::Abort);
+        }
+        if instance_stays && upload.is_done() {
+            self.worker.upstreams.give_back(in_flight.endpoint(), instance, Instant::now());
+        }
+        Ok(match (keep_alive, upload.is_read()) {
+            (true, true) if !client.link.ended => After::KeepAlive,
+            (_, true) => After::Close,
+            (_, false) => After::Linger,
+        })
+    }
+
+    /// Whether the client's connection can carry another request after this one, as far as can be known now.
+    fn keeps_client(&self, client: &Client, upload: &Upload, response: &Head, framing: Framing) -> bool {
+        let endless = client.version == Version::Http10 && matches!(framing, Framing::Chunked | Framing::UntilClose);
+        // An instance that says no before it has read the request will hardly read on.
+        let unread = !upload.is_read() && response.status() >= 300;
+        self.keep_alive && !endless && !unread && !self.worker.connections.is_leaving()
+    }
+
+    /// Makes the instance's head fit for the client.
+    fn dress(
+        &self,
+        client: &Client,
+        response: &mut Head,
+        endpoint: &Endpoint,
+        trip: &Trip,
+        keep_alive: bool,
+    ) -> Result<(), ProxyError> {
+        let unfit = |refusal| ProxyError::Endpoint(Cause::BadResponse(refusal));
+        headers::towards_client(response, &trip.request_id, self.settings).map_err(unfit)?;
+        let context_path = trip.pool.as_ref().map_or("/", |pool| &*pool.context_path);
+        let asked = self.wanted.instance.as_deref();
+        if let Some(cookie) = sticky::pinning_cookie(response, asked, endpoint, context_path, &self.settings.sticky) {
+            self.worker.metrics.sticky(Sticky::New);
+            response.push_known(Name::SetCookie, cookie.as_bytes()).map_err(unfit)?;
+        }
+        say_connection(response, client.version, keep_alive).map_err(unfit)
+    }
+}
+
+fn say_connection(response: &mut Head, client: Version, keep_alive: bool) -> Result<(), crate::http1::Refusal> {
+    match (client, keep_alive) {
+        (_, false) => response.push_known(Name::Connection, b"close"),
+        (Version::Http10, true) => response.push_known(Name::Connection, b"keep-alive"),
+        (Version::Http11, true) => Ok(()),
+    }
+}
+
+/// Tells the client what went wrong, if anything can be told.
+async fn give_answer(
+    worker: &Worker,
+    client: &mut Client,
+    request: &Head,
+    trip: &mut Trip,
+    error: ProxyError,
+) -> After {
+    let settings = worker.settings();
+    trip.status = error.status(settings.timeout_status);
+    if let Some(pool) = &trip.pool {
+        count(pool, trip.status);
+    }
+    if matches!(error, ProxyError::ClientGone) {
+        trip.broken(error);
+        return After::Abort;
+    }
+    // A body that nobody has read would be taken for the next request.
+    let unread = !matches!(framing::of_request(request), Ok(Framing::None));
+    let keep_alive = !error.spoils_connection() && !unread && request.keeps_alive() && !worker.connections.is_leaving();
+    answer::write(&error, trip.status, &trip.request_id, request, client.version, keep_alive, client.link.out());
+    trip.error = Some(error);
+    client.patience.set(Instant::now(), settings.timeouts.idle_body);
+    let Client { link, patience, .. } = client;
+    let flushed = patience.limit(|cx| link.poll_flush(cx)).await;
+    match flushed {
+        Ok(Ok(())) if keep_alive => After::KeepAlive,
+        Ok(Ok(())) => After::Linger,
+        Ok(Err(_)) | Err(_) => {
+            trip.ending = Ending::ClientGone;
+            After::Abort
+        }
+    }
+}
+
+/// Counts an answer for its route.
+fn count(pool: &Pool, status: u16) {
+    pool.fleet.count_response(status);
+}
+
+impl Trip {
+    fn begin(worker: &Worker) -> Trip {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Trip {
+            started: Instant::now(),
+            unix,
+            request_id: worker.request_id(),
+            pool: None,
+            endpoint: None,
+            attempts: 0,
+            time_to_head: None,
+            upstream: None,
+            status: 0,
+            error: None,
+            ending: Ending::Complete,
+            head_bytes: 0,
+        }
+    }
+
+    fn client_facts(&self, client: &Client) -> ClientFacts {
+        ClientFacts {
+            address: client.address,
+            secure: false,
+            request_id: self.request_id,
+            unix_millis: self.unix.as_millis() as u64,
+        }
+    }
+
+    fn attempt(&mut self, endpoint: &Arc<Endpoint>, tried: &Tried) {
+        self.endpoint = Some(endpoint.clone());
+        // Again on a fresh connection is the same attempt.
+        self.attempts += u32::from(!tried.wants_fresh(endpoint));
+    }
+
+    fn answered(&mut self, response: &Head, upstream: Duration) {
+        debug_assert!(response.status() >= 200);
+        self.upstream = Some(upstream);
+        self.time_to_head = Some(self.started.elapsed());
+    }
+
+    fn broken(&mut self, error: ProxyError) {
+        self.ending = match &error {
+            ProxyError::ClientGone => Ending::ClientGone,
+            ProxyError::Endpoint(Cause::Stalled) | ProxyError::EndpointTimeout => Ending::TimedOut,
+            _ => Ending::InstanceCut,
+        };
+        self.error = Some(error);
+    }
+}

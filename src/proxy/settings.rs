@@ -1,0 +1,91 @@
+//! What the data plane needs of the configuration, in the form it needs it. Replaced whole on reload.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::config::{Config, ForwardedConfig, RewriteConfig, StickyConfig, TimeoutsConfig};
+use crate::domain::table::snapshot::RouteSettings;
+use crate::http1::Limits;
+
+/// Settings of the data plane.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Largest heads, of requests and of responses.
+    pub head_limits: Limits,
+    /// Largest request body in bytes; 0 is unlimited.
+    pub body_bytes_max: u64,
+    /// Patience with everybody.
+    pub timeouts: TimeoutsConfig,
+    /// Attempts per request.
+    pub attempts: u32,
+    /// Request bodies up to this many bytes are kept for another attempt.
+    pub kept_body_bytes: usize,
+    /// Status for an instance that does not answer in time.
+    pub timeout_status: u16,
+    /// Sticky sessions.
+    pub sticky: StickyConfig,
+    /// Zone to stay in, if zone preference is on.
+    pub zone: Option<String>,
+    /// Networks whose forwarding fields are believed. Empty: nobody is believed, but `X-Forwarded-For` is appended to, as
+    /// every client of gorouter knows it, and not replaced.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Headers that tell an instance who asked.
+    pub forwarded: ForwardedConfig,
+    /// Changes to responses.
+    pub rewrite: RewriteConfig,
+}
+
+/// The limits that hold for one request, those of its route taken into account.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteLimits {
+    /// To connect to an instance.
+    pub connect: Duration,
+    /// From the request sent to the response head.
+    pub response_head: Duration,
+    /// While a body stands still.
+    pub idle_body: Duration,
+    /// Attempts, at least 1.
+    pub attempts: u32,
+    /// Largest request body in bytes; 0 is unlimited.
+    pub body_bytes_max: u64,
+}
+
+impl Settings {
+    /// As configured.
+    pub fn of(config: &Config) -> Settings {
+        Settings {
+            head_limits: Limits {
+                head_bytes: config.limits.head_bytes as usize,
+                head_count: config.limits.head_count as usize,
+            },
+            body_bytes_max: config.limits.body_bytes,
+            timeouts: config.timeouts.clone(),
+            attempts: config.retry.attempts,
+            kept_body_bytes: config.retry.body_bytes as usize,
+            timeout_status: 504,
+            sticky: config.sticky.clone(),
+            zone: config.balance.prefer_zone.then(|| config.balance.zone.clone()),
+            trusted_proxies: config.http.trusted_proxies.clone(),
+            forwarded: config.forwarded.clone(),
+            rewrite: config.rewrite.clone(),
+        }
+    }
+
+    /// Whether forwarding fields from there are believed.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(&address))
+    }
+
+    /// With the overrides of a route.
+    pub fn for_route(&self, route: &RouteSettings) -> RouteLimits {
+        RouteLimits {
+            connect: route.connect_timeout.unwrap_or(self.timeouts.connect),
+            response_head: route.response_head_timeout.unwrap_or(self.timeouts.response_head),
+            idle_body: route.idle_body_timeout.unwrap_or(self.timeouts.idle_body),
+            attempts: route.retry_attempts.unwrap_or(self.attempts),
+            body_bytes_max: route.body_bytes_max.unwrap_or(self.body_bytes_max),
+        }
+    }
+}

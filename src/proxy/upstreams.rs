@@ -1,0 +1,110 @@
+//! A worker's connections to instances: opened when needed, kept alive between requests, dropped when old or spoilt.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::task::Poll;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::buffers::BufferPool;
+use super::error::{Cause, ProxyError};
+use super::link::{Link, Patience};
+use crate::domain::endpoint::Endpoint;
+
+/// Idle connections kept per endpoint and worker.
+const IDLE_PER_ENDPOINT_MAX: usize = 128;
+
+/// Idle connections kept per worker.
+const IDLE_MAX: usize = 16_384;
+
+/// Idle keep-alive connections by endpoint serial, newest last.
+#[derive(Debug)]
+pub struct Upstreams {
+    idle: RefCell<FxHashMap<u64, Vec<Idle>>>,
+    count: Cell<usize>,
+    buffers: BufferPool,
+}
+
+#[derive(Debug)]
+struct Idle {
+    link: Link,
+    since: Instant,
+}
+
+impl Upstreams {
+    /// No connections yet.
+    pub fn new(buffers: &BufferPool) -> Upstreams {
+        Upstreams { idle: RefCell::default(), count: Cell::new(0), buffers: buffers.clone() }
+    }
+
+    /// The connection to `endpoint` that was used last, if one is still good and rested for less than `idle_max`.
+    pub fn checkout(&self, endpoint: &Endpoint, now: Instant, idle_max: Duration) -> Option<Link> {
+        let mut idle = self.idle.borrow_mut();
+        let links = idle.get_mut(&endpoint.serial)?;
+        while let Some(mut candidate) = links.pop() {
+            self.count.set(self.count.get() - 1);
+            if !candidate.link.is_spoilt() && now.duration_since(candidate.since) < idle_max {
+                return Some(candidate.link);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose response has ended for the next request.
+    pub fn give_back(&self, endpoint: &Endpoint, mut link: Link, now: Instant) {
+        if link.is_spoilt() || self.count.get() >= IDLE_MAX {
+            return;
+        }
+        let mut idle = self.idle.borrow_mut();
+        let links = idle.entry(endpoint.serial).or_default();
+        if links.len() < IDLE_PER_ENDPOINT_MAX {
+            link.rest();
+            links.push(Idle { link, since: now });
+            self.count.set(self.count.get() + 1);
+        }
+    }
+
+    /// Drops what has rested for too long or was closed by the instance.
+    pub fn sweep(&self, now: Instant, idle_max: Duration) {
+        let mut left = 0;
+        self.idle.borrow_mut().retain(|_, links| {
+            links.retain_mut(|idle| now.duration_since(idle.since) < idle_max && !idle.link.is_spoilt());
+            left += links.len();
+            !links.is_empty()
+        });
+        self.count.set(left);
+    }
+
+    /// Idle connections held.
+    pub fn idle_count(&self) -> usize {
+        self.count.get()
+    }
+
+    /// Opens a connection to `endpoint` within `limit`.
+    ///
+    /// # Errors
+    /// `ProxyError::Endpoint` when the name is not resolved, the endpoint refuses, or time runs out.
+    pub async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        patience: &mut Patience,
+        limit: Duration,
+    ) -> Result<Link, ProxyError> {
+        let address = endpoint.socket_address().ok_or(ProxyError::Endpoint(Cause::Unresolved))?;
+        patience.set(Instant::now(), limit);
+        let mut connecting = std::pin::pin!(TcpStream::connect(address));
+        let connected = patience.limit(|cx| -> Poll<io::Result<TcpStream>> { connecting.as_mut().poll(cx) }).await;
+        let stream = match connected {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(ProxyError::Endpoint(Cause::Connect(error.kind()))),
+            Err(_elapsed) => return Err(ProxyError::Endpoint(Cause::ConnectTimeout)),
+        };
+        // Without it small requests wait for acknowledgements; a socket that cannot be tuned still works.
+        let _untuned = stream.set_nodelay(true);
+        Ok(Link::new(stream, address, &self.buffers))
+    }
+}

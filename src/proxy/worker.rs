@@ -1,0 +1,353 @@
+//! The worker threads: each has its own runtime, listeners, keep-alive connections, buffers and dice, and shares with the
+//! others only the routes, the settings and the counters of the endpoints.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::ops::{Deref, DerefMut};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use super::buffers::BufferPool;
+use super::connection::{self, Client, Counts};
+use super::connections::Connections;
+use super::error::ProxyError;
+use super::request::Trip;
+use super::settings::Settings;
+use super::upstreams::Upstreams;
+use crate::domain::dice::Dice;
+use crate::domain::moment::Moment;
+use crate::domain::retry::Budget;
+use crate::domain::table::snapshot::Snapshot;
+use crate::http1::{Head, Name, Version};
+use crate::runtime::clock::Clock;
+use crate::runtime::published::{Published, Reader};
+use crate::runtime::shutdown::{Listener, Phase};
+use crate::telemetry::access_log::{Ending, LogBuffer, Record};
+use crate::telemetry::metrics::{Finished, Metrics, Shard};
+
+/// Connections the kernel completes ahead of us, per listener.
+const BACKLOG: i32 = 4096;
+
+/// How long accepting rests after a failure (out of file descriptors, most likely): others may close meanwhile.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// How often old upstream connections are dropped and the log is flushed.
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
+
+/// Heads a worker keeps for the next request.
+const HEADS_KEPT_MAX: usize = 256;
+
+/// What all workers share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The routes.
+    pub routes: Arc<Published<Snapshot>>,
+    /// The settings; replaced on reload.
+    pub settings: Arc<Published<Settings>>,
+    /// The clock of the process.
+    pub clock: Clock,
+    /// Phases of the process.
+    pub shutdown: Listener,
+    /// Counters; each worker gets its own shard.
+    pub metrics: Arc<Metrics>,
+    /// What keeps retries from becoming a storm.
+    pub retries: Arc<Budget>,
+}
+
+/// One worker's world. Nothing in it is shared with another thread but through `Shared`.
+#[derive(Debug)]
+pub struct Worker {
+    /// The clock of the process.
+    pub clock: Clock,
+    /// Read buffers.
+    pub buffers: BufferPool,
+    /// Parsed heads.
+    pub heads: Heads,
+    /// Connections to instances.
+    pub upstreams: Upstreams,
+    /// Connections of clients.
+    pub connections: Rc<Connections>,
+    /// Chance.
+    pub dice: RefCell<Dice>,
+    /// This worker's counters.
+    pub metrics: Shard,
+    /// The budget of all workers.
+    pub retries: Arc<Budget>,
+    log: RefCell<LogBuffer>,
+    routes: RefCell<Reader<Snapshot>>,
+    settings: RefCell<Reader<Settings>>,
+}
+
+impl Worker {
+    /// The present settings.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.borrow_mut().latest().clone()
+    }
+
+    /// Looks into the newest routes.
+    pub fn with_routes<T>(&self, look: impl FnOnce(&Snapshot) -> T) -> T {
+        look(self.routes.borrow_mut().latest())
+    }
+
+    /// The present.
+    pub fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    /// A random UUID (version 4, RFC 9562) in its usual form.
+    pub fn request_id(&self) -> [u8; 36] {
+        let mut bytes = [0; 16];
+        let mut dice = self.dice.borrow_mut();
+        bytes[..8].copy_from_slice(&dice.bits().to_le_bytes());
+        bytes[8..].copy_from_slice(&dice.bits().to_le_bytes());
+        let mut id = [0; 36];
+        uuid::Builder::from_random_bytes(bytes).into_uuid().hyphenated().encode_lower(&mut id);
+        id
+    }
+
+    /// Counts and logs a request that is over. `counted` is what the client's link had counted before it.
+    pub fn finished(&self, trip: &Trip, client: &Client, request: &Head, counted: Counts) {
+        let duration = trip.started.elapsed();
+        let now = client.counts();
+        let bytes_in = now.received - counted.received;
+        let bytes_out = (now.delivered - counted.delivered).saturating_sub(trip.head_bytes);
+        self.metrics.request(&Finished {
+            status: trip.status,
+            duration,
+            time_to_head: trip.time_to_head,
+            upstream: trip.upstream,
+            error: trip.error.as_ref().map(ProxyError::label),
+            bytes_in,
+            bytes_out,
+        });
+        if trip.ending == Ending::Refused
+            && let Some(ProxyError::BadRequest(refusal) | ProxyError::HeadTooLarge(refusal)) = &trip.error
+        {
+            self.metrics.refused(refusal.label());
+        }
+        let mut log = self.log.borrow_mut();
+        if !log.is_on() {
+            return;
+        }
+        let error = trip.error.as_ref().map(ProxyError::router_error).unwrap_or_default();
+        log.record(&Record {
+            started: trip.unix,
+            host: request.value(Name::Host).unwrap_or_default(),
+            method: request.method().as_bytes(),
+            target: request.target().as_bytes(),
+            version: if client.version == Version::Http10 { "HTTP/1.0" } else { "HTTP/1.1" },
+            status: trip.status,
+            bytes_in,
+            bytes_out,
+            referer: request.value(Name::Referer).unwrap_or_default(),
+            user_agent: request.value(Name::UserAgent).unwrap_or_default(),
+            forwarded_for: request.value(Name::XForwardedFor).unwrap_or_default(),
+            forwarded_proto: request.value(Name::XForwardedProto).unwrap_or_default(),
+            client: Some(client.peer),
+            request_id: std::str::from_utf8(&trip.request_id).unwrap_or_default(),
+            route: trip.pool.as_ref().map_or("", |pool| &pool.route),
+            endpoint: trip.endpoint.as_deref(),
+            attempts: trip.attempts,
+            duration,
+            time_to_head: trip.time_to_head,
+            upstream: trip.upstream,
+            error: &error,
+            ending: trip.ending,
+        });
+    }
+}
+
+/// A worker's spare heads.
+#[derive(Clone, Debug, Default)]
+pub struct Heads {
+    spare: Rc<RefCell<Vec<Head>>>,
+}
+
+/// A head on loan; it goes back when it is dropped.
+#[derive(Debug)]
+pub struct LentHead {
+    head: Head,
+    home: Heads,
+}
+
+impl Deref for LentHead {
+    type Target = Head;
+
+    fn deref(&self) -> &Head {
+        &self.head
+    }
+}
+
+impl DerefMut for LentHead {
+    fn deref_mut(&mut self) -> &mut Head {
+        &mut self.head
+    }
+}
+
+impl Drop for LentHead {
+    fn drop(&mut self) {
+        let mut spare = self.home.spare.borrow_mut();
+        if spare.len() < HEADS_KEPT_MAX {
+            self.head.clear();
+            spare.push(std::mem::take(&mut self.head));
+        }
+    }
+}
+
+impl Heads {
+    /// Lends an empty one.
+    pub fn lend(&self) -> LentHead {
+        let head = self.spare.borrow_mut().pop().unwrap_or_default();
+        LentHead { head, home: self.clone() }
+    }
+}
+
+/// The listeners of one worker, bound before its thread starts so that a taken port is an error the operator sees.
+#[derive(Debug)]
+pub struct Listeners(Vec<StdListener>);
+
+/// Binds each of `addresses` once per worker; port 0 becomes the same free port for all of them.
+///
+/// # Errors
+/// The address that could not be bound, and why.
+pub fn bind(
+    addresses: &[SocketAddr],
+    workers: usize,
+) -> Result<(Vec<SocketAddr>, Vec<Listeners>), (SocketAddr, io::Error)> {
+    let mut bound = Vec::new();
+    let mut listeners: Vec<Listeners> = (0..workers).map(|_| Listeners(Vec::new())).collect();
+    for &wanted in addresses {
+        let mut address = wanted;
+        for worker in &mut listeners {
+            let listener = bind_one(address).map_err(|error| (address, error))?;
+            address = listener.local_addr().map_err(|error| (address, error))?;
+            worker.0.push(listener);
+        }
+        bound.push(address);
+    }
+    Ok((bound, listeners))
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// What one worker owns from the start.
+#[derive(Debug)]
+pub struct Belongings {
+    /// Its listeners.
+    pub listeners: Listeners,
+    /// Its part of the access log.
+    pub log: LogBuffer,
+    /// The seed of its dice.
+    pub seed: u64,
+}
+
+/// Starts one thread per entry of `workers`. A thread ends when the process has drained (or stopped).
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn spawn(shared: &Shared, workers: Vec<Belongings>) -> io::Result<Vec<JoinHandle<()>>> {
+    let start = |(index, belongings): (usize, Belongings)| {
+        let shared = shared.clone();
+        std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || run(&shared, belongings))
+    };
+    workers.into_iter().enumerate().map(start).collect()
+}
+
+fn run(shared: &Shared, belongings: Belongings) {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .expect("the system gives every worker its reactor");
+    runtime.block_on(serve(shared, belongings));
+}
+
+async fn serve(shared: &Shared, belongings: Belongings) {
+    let buffers = BufferPool::default();
+    let worker = Rc::new(Worker {
+        clock: shared.clock,
+        heads: Heads::default(),
+        upstreams: Upstreams::new(&buffers),
+        buffers,
+        connections: Rc::default(),
+        dice: RefCell::new(Dice::seeded(belongings.seed)),
+        metrics: shared.metrics.shard(),
+        retries: shared.retries.clone(),
+        log: RefCell::new(belongings.log),
+        routes: RefCell::new(Reader::new(shared.routes.clone())),
+        settings: RefCell::new(Reader::new(shared.settings.clone())),
+    });
+    let mut shutdown = shared.shutdown.clone();
+    let accepting: Vec<_> = belongings
+        .listeners
+        .0
+        .into_iter()
+        .map(|listener| tokio::task::spawn_local(accept(worker.clone(), listener, shutdown.clone())))
+        .collect();
+    let housekeeping = tokio::task::spawn_local(keep_house(worker.clone()));
+    for listener in accepting {
+        let _panicked = listener.await;
+    }
+    worker.connections.leave();
+    tokio::select! {
+        () = std::future::poll_fn(|cx| worker.connections.poll_empty(cx)) => {}
+        () = shutdown.reached(Phase::Stopped) => {}
+    }
+    housekeeping.abort();
+    worker.log.borrow_mut().flush();
+}
+
+/// Accepts until the process drains.
+async fn accept(worker: Rc<Worker>, listener: StdListener, mut shutdown: Listener) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "a listener could not be registered with the reactor");
+            return;
+        }
+    };
+    let mut draining = std::pin::pin!(shutdown.reached(Phase::Draining));
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut draining => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                // Without it small answers wait for acknowledgements; a socket that cannot be tuned still works.
+                let _untuned = stream.set_nodelay(true);
+                tokio::task::spawn_local(connection::serve(worker.clone(), stream, peer));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(ACCEPT_REST).await;
+            }
+        }
+    }
+}
+
+async fn keep_house(worker: Rc<Worker>) {
+    let mut ticks = interval(HOUSEKEEPING);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        worker.log.borrow_mut().flush();
+        worker.upstreams.sweep(Instant::now(), worker.settings().timeouts.upstream_idle);
+    }
+}
