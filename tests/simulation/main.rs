@@ -1,0 +1,3 @@
+//! Rules driven through simulated time by seeded worlds.
+
+mod balance;
