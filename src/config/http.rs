@@ -5,28 +5,21 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::reader::{self, Reader};
-use super::schema::{Key, Kind, Reload, Section, Shape};
+use super::schema::{Kind, Section, Shape, live, restart};
 
 pub(super) const HTTP: Section = Section {
     path: "http",
     shape: Shape::Always,
     doc: "Clear-text HTTP from clients.",
     keys: &[
-        Key {
-            name: "listen",
-            kind: Kind::List("addresses"),
-            default: "[\"0.0.0.0:8080\"]",
-            reload: Reload::Restart,
-            doc: "Where to listen. Port 0: any free port.",
-        },
-        Key {
-            name: "trusted_proxies",
-            kind: Kind::List("networks"),
-            default: "[]",
-            reload: Reload::Live,
-            doc: "Networks whose `X-Forwarded-*` and `Forwarded` headers are believed; from anywhere else they are \
+        restart("listen", Kind::List("addresses"), "[\"0.0.0.0:8080\"]", "Where to listen. Port 0: any free port."),
+        live(
+            "trusted_proxies",
+            Kind::List("networks"),
+            "[]",
+            "Networks whose `X-Forwarded-*` and `Forwarded` headers are believed; from anywhere else they are \
                   replaced.",
-        },
+        ),
     ],
 };
 

@@ -3,11 +3,13 @@
 
 mod balance;
 mod effective;
+mod environment;
 mod http;
 mod nats;
 mod problem;
 mod process;
 mod reader;
+pub mod reference;
 mod route;
 mod schema;
 mod table;
@@ -22,7 +24,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-pub use balance::{BalanceConfig, LoadMix, LoadVector};
+pub use balance::BalanceConfig;
 pub use effective::{Changes, Effective};
 pub use http::HttpConfig;
 pub use nats::{NatsAuth, NatsConfig};
@@ -135,7 +137,8 @@ impl Surroundings<'static> {
 pub fn load(file: &str, text: &str, around: &Surroundings<'_>) -> Result<Config, Problems> {
     let problems = Problems { file: file.into(), list: Vec::new() };
     let mut context = reader::Context { around, problems, effective: Effective::default() };
-    let table = tree::parse(text, &mut context.problems);
+    let mut table = tree::parse(text, &mut context.problems);
+    environment::overlay(&mut table, around.variables, &mut context.problems);
     let top = schema::section("").expect("the schema has a top");
     schema::check_names(&table, top, "", &mut context.problems);
     let config = read(&mut reader::Reader::top(&mut context, &table));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::Reader;
-use super::schema::{Key, Kind, Reload, Section, Shape, ms};
+use super::schema::{Kind, Section, Shape, ms, restart};
 use super::{Login, Secret, process};
 
 pub(super) const NATS: Section = Section {
@@ -13,92 +13,55 @@ pub(super) const NATS: Section = Section {
     doc: "The message bus. Without this section the router runs on its embedded bus: messages come in by `weighbridge \
           publish` or `POST /v1/bus/SUBJECT`.",
     keys: &[
-        Key {
-            name: "servers",
-            kind: Kind::List("NATS URLs"),
-            default: "[\"nats://127.0.0.1:4222\"]",
-            reload: Reload::Restart,
-            doc: "The first is chosen at random; further ones are learnt from the servers.",
-        },
-        Key {
-            name: "user",
-            kind: Kind::Text("user name"),
-            default: "\"\"",
-            reload: Reload::Restart,
-            doc: "Authentication by user and password. Empty: none.",
-        },
-        Key {
-            name: "password",
-            kind: Kind::Secret,
-            default: "\"\"",
-            reload: Reload::Restart,
-            doc: "Belongs to `user`.",
-        },
-        Key {
-            name: "password_file",
-            kind: Kind::Text("path"),
-            default: "\"\"",
-            reload: Reload::Restart,
-            doc: "A file that holds the password, instead of `password`. A newline at its end is cut.",
-        },
-        Key {
-            name: "token",
-            kind: Kind::Secret,
-            default: "\"\"",
-            reload: Reload::Restart,
-            doc: "Authentication by token. Empty: none.",
-        },
-        Key {
-            name: "token_file",
-            kind: Kind::Text("path"),
-            default: "\"\"",
-            reload: Reload::Restart,
-            doc: "A file that holds the token, instead of `token`. A newline at its end is cut.",
-        },
-        Key {
-            name: "credentials_file",
-            kind: Kind::Text("path"),
-            default: "\"\"",
-            reload: Reload::Restart,
-            doc: "Authentication by a `.creds` file (JWT and nkey). Empty: none.",
-        },
-        Key {
-            name: "ca",
-            kind: Kind::Text("path"),
-            default: "\"\"",
-            reload: Reload::Restart,
-            doc: "PEM file of certificate authorities to trust; turns TLS on. Empty: TLS only for `tls://` servers, with \
+        restart(
+            "servers",
+            Kind::List("NATS URLs"),
+            "[\"nats://127.0.0.1:4222\"]",
+            "The first is chosen at random; further ones are learnt from the servers.",
+        ),
+        restart("user", Kind::Text("user name"), "\"\"", "Authentication by user and password. Empty: none."),
+        restart("password", Kind::Secret, "\"\"", "Belongs to `user`."),
+        restart(
+            "password_file",
+            Kind::Text("path"),
+            "\"\"",
+            "A file that holds the password, instead of `password`. A newline at its end is cut.",
+        ),
+        restart("token", Kind::Secret, "\"\"", "Authentication by token. Empty: none."),
+        restart(
+            "token_file",
+            Kind::Text("path"),
+            "\"\"",
+            "A file that holds the token, instead of `token`. A newline at its end is cut.",
+        ),
+        restart(
+            "credentials_file",
+            Kind::Text("path"),
+            "\"\"",
+            "Authentication by a `.creds` file (JWT and nkey). Empty: none.",
+        ),
+        restart(
+            "ca",
+            Kind::Text("path"),
+            "\"\"",
+            "PEM file of certificate authorities to trust; turns TLS on. Empty: TLS only for `tls://` servers, with \
                   the system's authorities.",
-        },
-        Key {
-            name: "cert",
-            kind: Kind::Text("path"),
-            default: "\"\"",
-            reload: Reload::Restart,
-            doc: "PEM file of the certificate we show; turns TLS on, needs `key`.",
-        },
-        Key {
-            name: "key",
-            kind: Kind::Text("path"),
-            default: "\"\"",
-            reload: Reload::Restart,
-            doc: "PEM file of the private key that belongs to `cert`.",
-        },
-        Key {
-            name: "ping_interval",
-            kind: Kind::Duration { zero: "", least: ms(100), most: ms(3_600_000) },
-            default: "\"20s\"",
-            reload: Reload::Restart,
-            doc: "How often the connection is probed; two missing answers mean that it is gone.",
-        },
-        Key {
-            name: "server_cache",
-            kind: Kind::Text("path"),
-            default: "\"\"",
-            reload: Reload::Restart,
-            doc: "File that remembers learnt servers, so that a restart while the configured ones are down still finds \
+        ),
+        restart("cert", Kind::Text("path"), "\"\"", "PEM file of the certificate we show; turns TLS on, needs `key`."),
+        restart("key", Kind::Text("path"), "\"\"", "PEM file of the private key that belongs to `cert`."),
+        restart(
+            "ping_interval",
+            Kind::Duration { zero: "", least: ms(100), most: ms(3_600_000) },
+            "\"20s\"",
+            "How often the connection is probed; two missing answers mean that it is gone.",
+        ),
+        restart(
+            "server_cache",
+            Kind::Text("path"),
+            "\"\"",
+            "File that remembers learnt servers, so that a restart while the configured ones are down still finds \
                   the others. Empty: none.",
-        },
+        ),
     ],
 };
 
@@ -136,7 +99,11 @@ pub(super) fn read(section: &mut Reader<'_, '_>) -> Option<NatsConfig> {
     if !section.is_written() {
         return None;
     }
+    let problems = section.context.problems.list.len();
     let servers = section.list("servers", server);
+    if servers.is_empty() && section.context.problems.list.len() == problems {
+        section.complain("servers", "needs at least one server; leave out [nats] to use the embedded bus");
+    }
     let auth = auth(section);
     let identity = match (section.path("cert"), section.path("key")) {
         (Some(cert), Some(key)) => Some((cert, key)),
@@ -150,9 +117,6 @@ pub(super) fn read(section: &mut Reader<'_, '_>) -> Option<NatsConfig> {
         }
         (None, None) => None,
     };
-    if servers.is_empty() {
-        section.complain("servers", "needs at least one server; leave out [nats] to use the embedded bus");
-    }
     Some(NatsConfig {
         servers,
         auth,

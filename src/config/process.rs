@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::Reader;
-use super::schema::{Key, Kind, MOST, Reload, Section, Shape, ms};
+use super::schema::{Kind, MOST, Section, Shape, live, ms, restart};
 use super::{Login, Secret};
 
 pub(super) const TOP: Section = Section {
@@ -13,20 +13,13 @@ pub(super) const TOP: Section = Section {
     shape: Shape::Always,
     doc: "At the top of the file, before the first section.",
     keys: &[
-        Key {
-            name: "workers",
-            kind: Kind::Integer { least: 0, most: 1024 },
-            default: "0",
-            reload: Reload::Restart,
-            doc: "Data-plane threads. 0: one per core.",
-        },
-        Key {
-            name: "compat",
-            kind: Kind::Choice(&["none"]),
-            default: "\"none\"",
-            reload: Reload::Restart,
-            doc: "Whose behaviour to keep where Weighbridge differs on purpose.",
-        },
+        restart("workers", Kind::Integer { least: 0, most: 1024 }, "0", "Data-plane threads. 0: one per core."),
+        restart(
+            "compat",
+            Kind::Choice(&["none"]),
+            "\"none\"",
+            "Whose behaviour to keep where Weighbridge differs on purpose.",
+        ),
     ],
 };
 
@@ -54,34 +47,20 @@ pub(super) const ADMIN: Section = Section {
     shape: Shape::Always,
     doc: "The port for operators: `/health`, `/metrics`, `/routes`, `/v1/…`. Off loopback it needs a user and a password.",
     keys: &[
-        Key {
-            name: "listen",
-            kind: Kind::Text("address"),
-            default: "\"127.0.0.1:8081\"",
-            reload: Reload::Restart,
-            doc: "Where to listen. Port 0: any free port.",
-        },
-        Key {
-            name: "user",
-            kind: Kind::Text("user name"),
-            default: "\"\"",
-            reload: Reload::Restart,
-            doc: "Basic authentication for everything but `/health`. Empty: none.",
-        },
-        Key {
-            name: "password",
-            kind: Kind::Secret,
-            default: "\"\"",
-            reload: Reload::Restart,
-            doc: "Belongs to `user`.",
-        },
-        Key {
-            name: "password_file",
-            kind: Kind::Text("path"),
-            default: "\"\"",
-            reload: Reload::Restart,
-            doc: "A file that holds the password, instead of `password`. A newline at its end is cut.",
-        },
+        restart("listen", Kind::Text("address"), "\"127.0.0.1:8081\"", "Where to listen. Port 0: any free port."),
+        restart(
+            "user",
+            Kind::Text("user name"),
+            "\"\"",
+            "Basic authentication for everything but `/health`. Empty: none.",
+        ),
+        restart("password", Kind::Secret, "\"\"", "Belongs to `user`."),
+        restart(
+            "password_file",
+            Kind::Text("path"),
+            "\"\"",
+            "A file that holds the password, instead of `password`. A newline at its end is cut.",
+        ),
     ],
 };
 
@@ -124,20 +103,18 @@ pub(super) const DRAIN: Section = Section {
     shape: Shape::Always,
     doc: "What happens on SIGTERM and SIGUSR1, so that nothing in flight is broken.",
     keys: &[
-        Key {
-            name: "wait",
-            kind: Kind::Duration { zero: "at once", least: ms(1), most: MOST },
-            default: "\"0s\"",
-            reload: Reload::Live,
-            doc: "How long `/health` answers 503 before the listeners close, so that a load balancer can look away.",
-        },
-        Key {
-            name: "timeout",
-            kind: Kind::Duration { zero: "at once", least: ms(1), most: MOST },
-            default: "\"60s\"",
-            reload: Reload::Live,
-            doc: "How long requests and tunnels in flight may take to finish then.",
-        },
+        live(
+            "wait",
+            Kind::Duration { zero: "at once", least: ms(1), most: MOST },
+            "\"0s\"",
+            "How long `/health` answers 503 before the listeners close, so that a load balancer can look away.",
+        ),
+        live(
+            "timeout",
+            Kind::Duration { zero: "at once", least: ms(1), most: MOST },
+            "\"60s\"",
+            "How long requests and tunnels in flight may take to finish then.",
+        ),
     ],
 };
 
@@ -159,20 +136,18 @@ pub(super) const ACCESS_LOG: Section = Section {
     shape: Shape::Always,
     doc: "One line per request.",
     keys: &[
-        Key {
-            name: "path",
-            kind: Kind::Text("path"),
-            default: "\"stdout\"",
-            reload: Reload::Restart,
-            doc: "`stdout` or a file, which is opened again on SIGHUP. Empty: off.",
-        },
-        Key {
-            name: "format",
-            kind: Kind::Choice(&["json", "gorouter"]),
-            default: "\"json\"",
-            reload: Reload::Restart,
-            doc: "JSON lines, or the layout of gorouter's access log.",
-        },
+        restart(
+            "path",
+            Kind::Text("path"),
+            "\"stdout\"",
+            "`stdout` or a file, which is opened again on SIGHUP. Empty: off.",
+        ),
+        restart(
+            "format",
+            Kind::Choice(&["json", "gorouter"]),
+            "\"json\"",
+            "JSON lines, or the layout of gorouter's access log.",
+        ),
     ],
 };
 
@@ -221,20 +196,13 @@ pub(super) const LOG: Section = Section {
     shape: Shape::Always,
     doc: "What the router says about itself, on standard error.",
     keys: &[
-        Key {
-            name: "level",
-            kind: Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
-            default: "\"info\"",
-            reload: Reload::Live,
-            doc: "Least severe level that is written.",
-        },
-        Key {
-            name: "format",
-            kind: Kind::Choice(&["text", "json"]),
-            default: "\"text\"",
-            reload: Reload::Restart,
-            doc: "Lines for people or JSON lines for machines.",
-        },
+        live(
+            "level",
+            Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
+            "\"info\"",
+            "Least severe level that is written.",
+        ),
+        restart("format", Kind::Choice(&["text", "json"]), "\"text\"", "Lines for people or JSON lines for machines."),
     ],
 };
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::effective::Effective;
 use super::problem::{Origin, Problems};
-use super::schema::{self, Key, Kind, Section};
+use super::schema::{self, Fallback, Key, Kind, Section};
 use super::tree::{self, Node, Table, Value};
 use super::{NEVER, Secret, Surroundings, units};
 
@@ -99,7 +99,10 @@ impl<'r, 'a> Reader<'r, 'a> {
     /// has no default.
     pub(super) fn find<T>(&mut self, name: &str, parse: impl Fn(&Value) -> Result<T, String>) -> Option<T> {
         let key = self.key(name);
-        let default = tree::parse_value(key.default, &Origin::Default);
+        let default = match key.fallback {
+            Fallback::Is(toml) => tree::parse_value(toml, &Origin::Default),
+            Fallback::Unset(_) => None,
+        };
         let written = self.table.and_then(|table| table.get(name));
         if let Some(value) = written.map(|node| &node.value).or(default.as_ref()) {
             self.note(key, value);
@@ -285,7 +288,7 @@ impl<'r, 'a> Reader<'r, 'a> {
             (false, None) => Some(Secret::new(written)),
             (false, Some(_)) => {
                 self.complain(file_key, format!("{name} is given as well; keep one of the two"));
-                None
+                Some(Secret::new(written))
             }
             (true, Some(path)) => match (self.context.around.read_file)(&path) {
                 Ok(content) => {
@@ -299,7 +302,7 @@ impl<'r, 'a> Reader<'r, 'a> {
                 }
                 Err(error) => {
                     self.complain(file_key, format!("cannot read {}: {error}", path.display()));
-                    None
+                    Some(Secret::new(String::new())) // given, so that nobody complains of a user without password
                 }
             },
         }
@@ -341,7 +344,9 @@ fn duration(kind: Kind, value: &Value) -> Result<Duration, String> {
     };
     match found.is_zero() && !zero.is_empty() || (least..=most).contains(&found) {
         true => Ok(found),
-        false => Err(format!("must be from {least:?} to {most:?}, not {}", quoted(value))),
+        false => {
+            Err(format!("must be from {} to {}, not {}", units::spoken(least), units::spoken(most), quoted(value)))
+        }
     }
 }
 

@@ -1,15 +1,11 @@
 //! Static routes, and settings of single routes.
 
-use super::balance::{MAX_CONNS, STRATEGIES, STRATEGY};
+use super::balance::{MAX_CONNS, STRATEGY, strategies};
 use super::reader::Reader;
-use super::schema::{Key, Kind, Reload, Section, Shape};
-use super::traffic::{ATTEMPTS, NEVER_AT_ZERO, UNLIMITED_AT_ZERO};
+use super::schema::{Kind, Section, Shape, live, unset};
+use super::traffic::{ATTEMPTS, NO_LIMIT_AT_ZERO, UNLIMITED_AT_ZERO};
 use crate::domain::identity::Address;
 use crate::domain::table::snapshot::RouteSettings;
-
-const fn own(name: &'static str, kind: Kind, doc: &'static str) -> Key {
-    Key { name, kind, default: "", reload: Reload::Live, doc }
-}
 
 pub(super) const ROUTE: Section = Section {
     path: "route",
@@ -17,20 +13,15 @@ pub(super) const ROUTE: Section = Section {
     doc: "A static route. Without instances it only carries settings for the route of that host and path, whoever \
           registers it.",
     keys: &[
-        own(
+        unset(
             "host",
             Kind::Text("host name"),
+            "\"static.example.com\"",
             "Host as clients ask for it, without port; may begin with `*.`. Required.",
         ),
-        Key {
-            name: "path",
-            kind: Kind::Text("path"),
-            default: "\"/\"",
-            reload: Reload::Live,
-            doc: "Path prefix, matched by whole segments.",
-        },
-        own("strategy", STRATEGY, "As `balance.strategy`, for this route."),
-        own("max_conns", MAX_CONNS, "As `balance.max_conns`, for this route."),
+        live("path", Kind::Text("path"), "\"/\"", "Path prefix, matched by whole segments."),
+        unset("strategy", STRATEGY, "\"round-robin\"", "As `balance.strategy`, for this route."),
+        unset("max_conns", MAX_CONNS, "100", "As `balance.max_conns`, for this route."),
     ],
 };
 
@@ -39,9 +30,9 @@ pub(super) const ROUTE_TIMEOUTS: Section = Section {
     shape: Shape::Always,
     doc: "As `[timeouts]`, for the route above.",
     keys: &[
-        own("connect", NEVER_AT_ZERO, "To connect to an instance."),
-        own("response_head", NEVER_AT_ZERO, "From the request sent to the head of the response."),
-        own("idle_body", NEVER_AT_ZERO, "A body may stand still that long."),
+        unset("connect", NO_LIMIT_AT_ZERO, "\"2s\"", "To connect to an instance."),
+        unset("response_head", NO_LIMIT_AT_ZERO, "\"60s\"", "From the request sent to the head of the response."),
+        unset("idle_body", NO_LIMIT_AT_ZERO, "\"60s\"", "A body may stand still that long."),
     ],
 };
 
@@ -49,14 +40,14 @@ pub(super) const ROUTE_LIMITS: Section = Section {
     path: "route.limits",
     shape: Shape::Always,
     doc: "As `[limits]`, for the route above.",
-    keys: &[own("body_bytes", UNLIMITED_AT_ZERO, "Request body; beyond it 413.")],
+    keys: &[unset("body_bytes", UNLIMITED_AT_ZERO, "\"10MB\"", "Request body; beyond it 413.")],
 };
 
 pub(super) const ROUTE_RETRY: Section = Section {
     path: "route.retry",
     shape: Shape::Always,
     doc: "As `[retry]`, for the route above.",
-    keys: &[own("attempts", ATTEMPTS, "Attempts per request, the first included. 1: no retry.")],
+    keys: &[unset("attempts", ATTEMPTS, "3", "Attempts per request, the first included. 1: no retry.")],
 };
 
 pub(super) const INSTANCES: Section = Section {
@@ -64,15 +55,9 @@ pub(super) const INSTANCES: Section = Section {
     shape: Shape::List,
     doc: "An instance of the route above; inside a `[[route]]` also `instances = [{ host = \"…\", port = … }]`.",
     keys: &[
-        own("host", Kind::Text("host"), "IP address or name. Required."),
-        own("port", Kind::Integer { least: 1, most: 65_535 }, "Required."),
-        Key {
-            name: "weight",
-            kind: Kind::Number { least: 0.001, most: 1000.0 },
-            default: "1",
-            reload: Reload::Live,
-            doc: "Capacity compared with the others.",
-        },
+        unset("host", Kind::Text("host"), "\"127.0.0.1\"", "IP address or name. Required."),
+        unset("port", Kind::Integer { least: 1, most: 65_535 }, "9001", "Required."),
+        live("weight", Kind::Number { least: 0.001, most: 1000.0 }, "1", "Capacity compared with the others."),
     ],
 };
 
@@ -116,7 +101,7 @@ pub(super) fn read(top: &mut Reader<'_, '_>) -> Vec<StaticRoute> {
 fn one(section: &mut Reader<'_, '_>) -> Option<StaticRoute> {
     let host = required(section, "host", host);
     let path = section.parsed("path", path);
-    let strategy = section.find_choice("strategy", STRATEGIES);
+    let strategy = section.find_choice("strategy", &strategies());
     let max_conns = section.find_integer("max_conns").map(|n| n as u32);
     let mut timeouts = section.section("timeouts");
     let connect_timeout = timeouts.find_limit("connect");

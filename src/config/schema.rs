@@ -33,11 +33,34 @@ pub(super) enum Shape {
 pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
-    /// As TOML; empty: none.
-    pub(super) default: &'static str,
+    pub(super) fallback: Fallback,
     pub(super) reload: Reload,
     /// For operators.
     pub(super) doc: &'static str,
+}
+
+/// What a key means where it is not written.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fallback {
+    /// This TOML.
+    Is(&'static str),
+    /// Nothing; this TOML is what it could look like.
+    Unset(&'static str),
+}
+
+/// A key that takes effect on SIGHUP.
+pub(super) const fn live(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+    Key { name, kind, fallback: Fallback::Is(default), reload: Reload::Live, doc }
+}
+
+/// A key that takes effect at the next start.
+pub(super) const fn restart(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+    Key { name, kind, fallback: Fallback::Is(default), reload: Reload::Restart, doc }
+}
+
+/// A key without a default that takes effect on SIGHUP.
+pub(super) const fn unset(name: &'static str, kind: Kind, example: &'static str, doc: &'static str) -> Key {
+    Key { name, kind, fallback: Fallback::Unset(example), reload: Reload::Live, doc }
 }
 
 /// Whether a change of a key needs a restart.
@@ -157,7 +180,7 @@ pub(super) fn check_names(table: &Table, section: &Section, at: &str, problems: 
             problems.add(&node.origin, shown, "is not supported yet by this version");
         } else if section.key(name).is_some() {
             // Its value is checked when it is read.
-        } else if let Some(inner) = self::section(&path) {
+        } else if let Some(inner) = self::section(&path).filter(|inner| !inner.path.is_empty()) {
             check_section(node, inner, &shown, problems);
         } else {
             problems.add(&node.origin, shown, unknown(section, name, node));

@@ -3,70 +3,58 @@
 use std::time::Duration;
 
 use super::reader::Reader;
-use super::schema::{Key, Kind, MOST, Reload, Section, Shape, ms};
+use super::schema::{Kind, MOST, Section, Shape, ms, restart};
+use super::units;
 
 pub(super) const TABLE: Section = Section {
     path: "table",
     shape: Shape::Always,
     doc: "How long what was registered stays known.",
     keys: &[
-        Key {
-            name: "stale_after",
-            kind: Kind::Duration { zero: "", least: ms(100), most: MOST },
-            default: "\"120s\"",
-            reload: Reload::Restart,
-            doc: "An instance that is not registered again for that long is pruned. A registration may ask for less.",
-        },
-        Key {
-            name: "prune_every",
-            kind: Kind::Duration { zero: "", least: ms(10), most: ms(3_600_000) },
-            default: "\"30s\"",
-            reload: Reload::Restart,
-            doc: "How often stale instances are looked for.",
-        },
-        Key {
-            name: "advertise_interval",
-            kind: Kind::Duration { zero: "", least: ms(10), most: MOST },
-            default: "\"20s\"",
-            reload: Reload::Restart,
-            doc: "How often clients are asked to register again (`minimumRegisterIntervalInSeconds`). Not above \
+        restart(
+            "stale_after",
+            Kind::Duration { zero: "", least: ms(100), most: MOST },
+            "\"120s\"",
+            "An instance that is not registered again for that long is pruned. A registration may ask for less.",
+        ),
+        restart(
+            "prune_every",
+            Kind::Duration { zero: "", least: ms(10), most: ms(3_600_000) },
+            "\"30s\"",
+            "How often stale instances are looked for.",
+        ),
+        restart(
+            "advertise_interval",
+            Kind::Duration { zero: "", least: ms(10), most: MOST },
+            "\"20s\"",
+            "How often clients are asked to register again (`minimumRegisterIntervalInSeconds`). Not above \
                   `stale_after`; left out, it is at most a sixth of it.",
-        },
-        Key {
-            name: "keep_empty",
-            kind: Kind::Duration { zero: "404 at once", least: ms(1), most: MOST },
-            default: "\"30s\"",
-            reload: Reload::Restart,
-            doc: "A route whose last instance left answers 503 that long, then 404.",
-        },
-        Key {
-            name: "prime_for",
-            kind: Kind::Duration { zero: "not at all", least: ms(1), most: ms(600_000) },
-            default: "\"0s\"",
-            reload: Reload::Restart,
-            doc: "Gather registrations this long before the first request is accepted.",
-        },
-        Key {
-            name: "expire_tls_endpoints",
-            kind: Kind::Flag,
-            default: "true",
-            reload: Reload::Restart,
-            doc: "Whether instances spoken to over TLS are pruned as well. `false` is Cloud Foundry's rule.",
-        },
-        Key {
-            name: "isolation",
-            kind: Kind::Choice(&["all", "segments", "shared-and-segments"]),
-            default: "\"all\"",
-            reload: Reload::Restart,
-            doc: "Which registrations count: all, those of `isolation_segments`, or those and the ones without a segment.",
-        },
-        Key {
-            name: "isolation_segments",
-            kind: Kind::List("names"),
-            default: "[]",
-            reload: Reload::Restart,
-            doc: "The isolation segments that this router serves.",
-        },
+        ),
+        restart(
+            "keep_empty",
+            Kind::Duration { zero: "404 at once", least: ms(1), most: MOST },
+            "\"30s\"",
+            "A route whose last instance left answers 503 that long, then 404.",
+        ),
+        restart(
+            "prime_for",
+            Kind::Duration { zero: "not at all", least: ms(1), most: ms(600_000) },
+            "\"0s\"",
+            "Gather registrations this long before the first request is accepted.",
+        ),
+        restart(
+            "expire_tls_endpoints",
+            Kind::Flag,
+            "true",
+            "Whether instances spoken to over TLS are pruned as well. `false` is Cloud Foundry's rule.",
+        ),
+        restart(
+            "isolation",
+            Kind::Choice(&["all", "segments", "shared-and-segments"]),
+            "\"all\"",
+            "Which registrations count: all, those of `isolation_segments`, or those and the ones without a segment.",
+        ),
+        restart("isolation_segments", Kind::List("names"), "[]", "The isolation segments that this router serves."),
     ],
 };
 
@@ -126,7 +114,10 @@ pub(super) fn read(section: &mut Reader<'_, '_>) -> TableConfig {
         config.advertise_interval = config.advertise_interval.min(config.stale_after / 6);
     } else if config.advertise_interval > config.stale_after {
         let stale_after = config.stale_after;
-        section.complain("advertise_interval", format!("must not be above table.stale_after ({stale_after:?})"));
+        section.complain(
+            "advertise_interval",
+            format!("must not be above table.stale_after ({})", units::spoken(stale_after)),
+        );
     }
     if config.isolation == Isolation::Segments && config.isolation_segments.is_empty() {
         section.complain("isolation", "\"segments\" needs isolation_segments: without them no route would be served");

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::reader::Reader;
-use super::schema::{Key, Kind, MOST, Reload, Section, Shape, ms};
+use super::schema::{Key, Kind, MOST, Section, Shape, live, ms};
 
 /// Attempts a request may take.
 pub(super) const ATTEMPTS: Kind = Kind::Integer { least: 1, most: 16 };
 /// A size that 0 lifts.
 pub(super) const UNLIMITED_AT_ZERO: Kind = Kind::Size { zero: "unlimited", least: 1, most: i64::MAX as u64 };
 /// A time limit that 0 lifts.
-pub(super) const NEVER_AT_ZERO: Kind = Kind::Duration { zero: "never", least: ms(1), most: MOST };
+pub(super) const NO_LIMIT_AT_ZERO: Kind = Kind::Duration { zero: "no limit", least: ms(1), most: MOST };
 
 pub(super) const RETRY: Section = Section {
     path: "retry",
@@ -18,34 +18,25 @@ pub(super) const RETRY: Section = Section {
     doc: "Further attempts at other instances, where a failure left nothing behind: connect and TLS failures for any \
           method, an early close for idempotent ones.",
     keys: &[
-        Key {
-            name: "attempts",
-            kind: ATTEMPTS,
-            default: "3",
-            reload: Reload::Live,
-            doc: "Attempts per request, the first included. 1: no retry.",
-        },
-        Key {
-            name: "body_bytes",
-            kind: Kind::Size { zero: "keep none", least: 1, most: 64 << 20 },
-            default: "\"64KiB\"",
-            reload: Reload::Live,
-            doc: "Request bodies up to this size (with Content-Length) are kept for another attempt.",
-        },
-        Key {
-            name: "budget_share",
-            kind: Kind::Number { least: 0.0, most: 1.0 },
-            default: "0.2",
-            reload: Reload::Live,
-            doc: "Retries may make up this share of recent requests, so that a failing app is not buried under them.",
-        },
-        Key {
-            name: "budget_per_second",
-            kind: Kind::Number { least: 0.0, most: 100_000.0 },
-            default: "3",
-            reload: Reload::Live,
-            doc: "Retries per second that are allowed whatever the share.",
-        },
+        live("attempts", ATTEMPTS, "3", "Attempts per request, the first included. 1: no retry."),
+        live(
+            "body_bytes",
+            Kind::Size { zero: "keep none", least: 1, most: 64 << 20 },
+            "\"64KiB\"",
+            "Request bodies up to this size (with Content-Length) are kept for another attempt.",
+        ),
+        live(
+            "budget_share",
+            Kind::Number { least: 0.0, most: 1.0 },
+            "0.2",
+            "Retries may make up this share of recent requests, so that a failing app is not buried under them.",
+        ),
+        live(
+            "budget_per_second",
+            Kind::Number { least: 0.0, most: 100_000.0 },
+            "3",
+            "Retries per second that are allowed whatever the share.",
+        ),
     ],
 };
 
@@ -76,27 +67,19 @@ pub(super) const STICKY: Section = Section {
     shape: Shape::Always,
     doc: "Sessions stay on their instance by the cookie `__VCAP_ID__`.",
     keys: &[
-        Key {
-            name: "mode",
-            kind: Kind::Choice(&["session", "always", "off"]),
-            default: "\"session\"",
-            reload: Reload::Live,
-            doc: "`session`: once the app sets one of `session_cookies`; `always`: from the first response; `off`: never.",
-        },
-        Key {
-            name: "session_cookies",
-            kind: Kind::List("cookie names"),
-            default: "[\"JSESSIONID\"]",
-            reload: Reload::Live,
-            doc: "Cookies by which apps show that a session has begun.",
-        },
-        Key {
-            name: "secure",
-            kind: Kind::Flag,
-            default: "false",
-            reload: Reload::Live,
-            doc: "Whether the cookie is `Secure` even if the app's own is not.",
-        },
+        live(
+            "mode",
+            Kind::Choice(&["session", "always", "off"]),
+            "\"session\"",
+            "`session`: once the app sets one of `session_cookies`; `always`: from the first response; `off`: never.",
+        ),
+        live(
+            "session_cookies",
+            Kind::List("cookie names"),
+            "[\"JSESSIONID\"]",
+            "Cookies by which apps show that a session has begun.",
+        ),
+        live("secure", Kind::Flag, "false", "Whether the cookie is `Secure` even if the app's own is not."),
     ],
 };
 
@@ -136,7 +119,7 @@ pub(super) fn sticky(section: &mut Reader<'_, '_>) -> StickyConfig {
 }
 
 const fn timeout(name: &'static str, default: &'static str, doc: &'static str) -> Key {
-    Key { name, kind: NEVER_AT_ZERO, default, reload: Reload::Live, doc }
+    live(name, NO_LIMIT_AT_ZERO, default, doc)
 }
 
 pub(super) const TIMEOUTS: Section = Section {
@@ -194,27 +177,14 @@ pub(super) const LIMITS: Section = Section {
     shape: Shape::Always,
     doc: "Size limits of a request.",
     keys: &[
-        Key {
-            name: "head_bytes",
-            kind: Kind::Size { zero: "", least: 1024, most: 16 << 20 },
-            default: "\"64KiB\"",
-            reload: Reload::Live,
-            doc: "Request line and headers; beyond it 431.",
-        },
-        Key {
-            name: "head_count",
-            kind: Kind::Integer { least: 1, most: 4096 },
-            default: "128",
-            reload: Reload::Live,
-            doc: "Number of headers; beyond it 431.",
-        },
-        Key {
-            name: "body_bytes",
-            kind: UNLIMITED_AT_ZERO,
-            default: "0",
-            reload: Reload::Live,
-            doc: "Request body; beyond it 413.",
-        },
+        live(
+            "head_bytes",
+            Kind::Size { zero: "", least: 1024, most: 16 << 20 },
+            "\"64KiB\"",
+            "Request line and headers; beyond it 431.",
+        ),
+        live("head_count", Kind::Integer { least: 1, most: 4096 }, "128", "Number of headers; beyond it 431."),
+        live("body_bytes", UNLIMITED_AT_ZERO, "0", "Request body; beyond it 413."),
     ],
 };
 
@@ -242,35 +212,21 @@ pub(super) const FORWARDED: Section = Section {
     shape: Shape::Always,
     doc: "Headers that tell an instance who asked, and how.",
     keys: &[
-        Key {
-            name: "proto",
-            kind: Kind::Choice(&["sanitize", "keep", "https"]),
-            default: "\"sanitize\"",
-            reload: Reload::Live,
-            doc: "`X-Forwarded-Proto`. `sanitize`: as the client spoke to us, unless a trusted proxy says otherwise; \
+        live(
+            "proto",
+            Kind::Choice(&["sanitize", "keep", "https"]),
+            "\"sanitize\"",
+            "`X-Forwarded-Proto`. `sanitize`: as the client spoke to us, unless a trusted proxy says otherwise; \
                   `keep`: as it came, if it came; `https`: always that.",
-        },
-        Key {
-            name: "x_forwarded_host",
-            kind: Kind::Flag,
-            default: "true",
-            reload: Reload::Live,
-            doc: "Whether `X-Forwarded-Host` is set.",
-        },
-        Key {
-            name: "rfc7239",
-            kind: Kind::Flag,
-            default: "false",
-            reload: Reload::Live,
-            doc: "Whether the standard header `Forwarded` is set as well.",
-        },
-        Key {
-            name: "protect",
-            kind: Kind::List("header names"),
-            default: "[]",
-            reload: Reload::Live,
-            doc: "Headers that a client cannot have removed by naming them in `Connection`, besides our own.",
-        },
+        ),
+        live("x_forwarded_host", Kind::Flag, "true", "Whether `X-Forwarded-Host` is set."),
+        live("rfc7239", Kind::Flag, "false", "Whether the standard header `Forwarded` is set as well."),
+        live(
+            "protect",
+            Kind::List("header names"),
+            "[]",
+            "Headers that a client cannot have removed by naming them in `Connection`, besides our own.",
+        ),
     ],
 };
 
@@ -315,20 +271,13 @@ pub(super) const REWRITE: Section = Section {
     shape: Shape::Always,
     doc: "Changes to the headers of every response.",
     keys: &[
-        Key {
-            name: "remove_response_headers",
-            kind: Kind::List("header names"),
-            default: "[]",
-            reload: Reload::Live,
-            doc: "Removed, in any spelling.",
-        },
-        Key {
-            name: "add_response_headers",
-            kind: Kind::Map("header values"),
-            default: "{}",
-            reload: Reload::Live,
-            doc: "Added where the response does not have them (after removal).",
-        },
+        live("remove_response_headers", Kind::List("header names"), "[]", "Removed, in any spelling."),
+        live(
+            "add_response_headers",
+            Kind::Map("header values"),
+            "{}",
+            "Added where the response does not have them (after removal).",
+        ),
     ],
 };
 

@@ -37,6 +37,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::new(seconds, (nanos % 1_000_000_000) as u32))
 }
 
+/// A duration in its largest unit that needs no fraction, as `duration` reads it.
+pub(super) fn spoken(duration: Duration) -> String {
+    const UNITS: &[(u128, &str)] = &[(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    let millis = duration.as_millis();
+    let unit = UNITS.iter().find(|(unit, _)| millis > 0 && millis.is_multiple_of(*unit));
+    unit.map_or(format!("{millis}ms"), |(unit, name)| format!("{}{name}", millis / unit))
+}
+
 /// Reads `"64KiB"`, `"10MB"`, `"512B"` or plain bytes.
 ///
 /// # Errors
