@@ -9,6 +9,7 @@ mod exposition;
 mod gather;
 mod process;
 mod shard;
+mod table;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use shard::{Finished, Shard, Sticky};
 
 use super::access_log::LogCounts;
 use shard::Slots;
+use table::Named;
 
 /// What kind of numbers a family holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +168,7 @@ pub const ROUTES_MAX: usize = 1_000;
 pub struct Metrics {
     shards: Mutex<Vec<Arc<Slots>>>,
     routes_max: usize,
+    named: Mutex<Named>,
     /// Those of the control plane and the bus.
     pub control: Control,
     /// Those of the access log, which counts for itself.
@@ -178,6 +181,7 @@ impl Metrics {
         Arc::new(Metrics {
             shards: Mutex::default(),
             routes_max,
+            named: Mutex::default(),
             control: Control::default(),
             access_log: Arc::default(),
         })

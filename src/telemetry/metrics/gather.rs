@@ -4,10 +4,12 @@ use super::count::{Count, Distribution, Labelled};
 use super::exposition::Exposition;
 use super::shard::{CLASSES, ClassSlots, Slots, Sticky};
 use super::*;
+use crate::domain::moment::Moment;
+use crate::domain::table::snapshot::Snapshot;
 
 impl Metrics {
     /// The text that Prometheus reads. Takes a while with a large table: not for a thread that serves requests.
-    pub fn text(&self) -> String {
+    pub fn text(&self, table: &Snapshot, now: Moment) -> String {
         let mut exposition = Exposition::default();
         let shards = Shards(self.shards.lock().clone());
         shards.requests(&mut exposition);
@@ -16,6 +18,7 @@ impl Metrics {
         exposition.number(WORKERS, shards.0.len() as f64);
         exposition.number(ACCESS_LOG_RECORDS, self.access_log.written() as f64);
         exposition.number(ACCESS_LOG_DROPPED, self.access_log.dropped() as f64);
+        self.named.lock().gather(table, self.routes_max, now, &mut exposition);
         self.control.gather(&mut exposition);
         process(&mut exposition);
         exposition.into_text()
