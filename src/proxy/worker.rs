@@ -13,6 +13,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::buffers::BufferPool;
@@ -56,6 +57,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Phases of the process.
     pub shutdown: Listener,
+    /// Becomes true when the first request may be accepted.
+    pub primed: watch::Receiver<bool>,
     /// Counters; each worker gets its own shard.
     pub metrics: Arc<Metrics>,
     /// What keeps retries from becoming a storm.
@@ -297,7 +300,10 @@ async fn serve(shared: &Shared, belongings: Belongings) {
         .listeners
         .0
         .into_iter()
-        .map(|listener| tokio::task::spawn_local(accept(worker.clone(), listener, shutdown.clone())))
+        .map(|listener| {
+            let accepting = accept(worker.clone(), listener, shared.primed.clone(), shutdown.clone());
+            tokio::task::spawn_local(accepting)
+        })
         .collect();
     let housekeeping = tokio::task::spawn_local(keep_house(worker.clone()));
     for listener in accepting {
@@ -312,8 +318,8 @@ async fn serve(shared: &Shared, belongings: Belongings) {
     worker.log.borrow_mut().flush();
 }
 
-/// Accepts until the process drains.
-async fn accept(worker: Rc<Worker>, listener: StdListener, mut shutdown: Listener) {
+/// Accepts from when the table is primed until the process drains.
+async fn accept(worker: Rc<Worker>, listener: StdListener, mut primed: watch::Receiver<bool>, mut shutdown: Listener) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -322,6 +328,10 @@ async fn accept(worker: Rc<Worker>, listener: StdListener, mut shutdown: Listene
         }
     };
     let mut draining = std::pin::pin!(shutdown.reached(Phase::Draining));
+    tokio::select! {
+        () = &mut draining => return,
+        _gone = primed.wait_for(|primed| *primed) => {}
+    }
     loop {
         let accepted = tokio::select! {
             biased;

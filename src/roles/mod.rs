@@ -1,1 +1,5 @@
-//! (being built)
+//! Who is wired to whom: every way to run this program.
+
+pub mod router;
+
+mod wiring;

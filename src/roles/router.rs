@@ -1,0 +1,331 @@
+//! The router: bus, control plane, workers and the operator's port, joined.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use super::wiring;
+use crate::adapters::bus::{self, Bus, embedded::Embedded};
+use crate::adapters::resolver;
+use crate::config::{Config, LogConfig, LogFormat};
+use crate::control::event::Event;
+use crate::control::plane::ControlPlane;
+use crate::control::run::{self as control, Ports};
+use crate::domain::dice::Dice;
+use crate::domain::hash::Keyed;
+use crate::domain::protocol::envelope::Outgoing;
+use crate::domain::protocol::rejection::Rejection;
+use crate::domain::table::snapshot::Snapshot;
+use crate::proxy::settings::Settings;
+use crate::proxy::worker::{self, Belongings, Shared};
+use crate::runtime::clock::Clock;
+use crate::runtime::published::Published;
+use crate::runtime::shutdown::{self, Conductor, Phase};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::logs::{self, LevelHandle};
+use crate::telemetry::metrics::{Metrics, ROUTES_MAX};
+
+/// What the router listens to on the bus.
+const SUBJECTS: &[&str] =
+    &["router.register", "router.unregister", "router.greet", "dea.heartbeat", "dea.shutdown", "droplet.exited"];
+
+/// Events beside those of the bus that may wait for the control plane.
+const EVENTS: usize = 16;
+
+/// How long the last lines of the access log may take to be written.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why the router does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener could not be bound.
+    #[error("cannot listen on {address} ({key}): {cause}")]
+    Listen {
+        /// The key of the configuration.
+        key: &'static str,
+        /// The address it names.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// The access log could not be opened.
+    #[error("cannot open the access log: {0}")]
+    AccessLog(#[source] io::Error),
+    /// No thread for a worker.
+    #[error("cannot start a worker: {0}")]
+    Worker(#[source] io::Error),
+    /// A static route is none.
+    #[error("a route of the configuration cannot be: {0}")]
+    Route(#[from] Rejection),
+}
+
+/// A router that runs. Dropping it leaves it running; `leave` ends it.
+#[derive(Debug)]
+pub struct Running {
+    /// Where clients connect.
+    pub http: Vec<SocketAddr>,
+    /// The operator's port.
+    pub admin: SocketAddr,
+    /// The way onto the bus, whichever it is.
+    pub bus: mpsc::Sender<Outgoing>,
+    /// The bus itself if it is the one in this process.
+    pub embedded: Option<Embedded>,
+    /// The routes as workers see them.
+    pub routes: Arc<Published<Snapshot>>,
+    /// All counters.
+    pub metrics: Arc<Metrics>,
+    /// The clock of the process.
+    pub clock: Clock,
+    /// Moves it through its phases.
+    pub conductor: Conductor,
+    config: Config,
+    settings: Arc<Published<Settings>>,
+    events: mpsc::Sender<Event>,
+    access_log: AccessLog,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// Starts everything on the present tokio runtime and returns at once: the bus connects when it can, requests are served
+/// once the table has been primed (`table.prime_for`).
+///
+/// # Errors
+/// What the operator has to mend: a port that is taken, a log that cannot be written.
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    let clock = Clock::new();
+    let secret = uuid::Uuid::new_v4().as_u128();
+    let mut dice = Dice::seeded(uuid::Uuid::new_v4().as_u64_pair().0);
+    let (conductor, phase) = shutdown::channel();
+    let metrics = Metrics::new(ROUTES_MAX);
+    let routes = Published::new(Snapshot::empty(Keyed::new(secret)));
+    let settings = Published::new(Settings::of(&config));
+
+    let (http, listeners) = worker::bind(&config.http.listen, config.workers)
+        .map_err(|(address, cause)| StartError::Listen { key: "http.listen", address, cause })?;
+    let (_admin_listener, admin) = bind_admin(config.admin.listen).await?;
+    let (destination, format) = wiring::access_log(&config.access_log);
+    let access_log =
+        AccessLog::start(destination, format, metrics.access_log.clone()).map_err(StartError::AccessLog)?;
+
+    let embedded = config.nats.is_none().then(Embedded::new);
+    let bus = match (&config.nats, &embedded) {
+        (Some(nats), _) => Bus::Nats(wiring::nats(nats)),
+        (None, Some(embedded)) => Bus::Embedded(embedded.clone()),
+        (None, None) => unreachable!("without NATS there is an embedded bus"),
+    };
+    let attached = bus::start(bus, SUBJECTS, bus::Limits::default(), Dice::seeded(dice.bits()));
+    let (events, events_inbox) = mpsc::channel(EVENTS);
+    let introduction = wiring::introduction(&config.table, &http);
+    tracing::info!(id = introduction.id, ?http, %admin, workers = config.workers, "starting");
+    let mut plane = ControlPlane::new(introduction, wiring::table(&config), secret, clock.now());
+    let configured = Event::Configured { settings: wiring::table(&config), routes: wiring::routes(&config.route)? };
+    let _nothing_to_send = plane.handle(configured, clock.now());
+    if let Some(snapshot) = plane.snapshot(clock.now()) {
+        routes.publish(snapshot);
+    }
+    let ports = Ports {
+        bus: attached.events,
+        events: events_inbox,
+        outgoing: attached.outgoing.clone(),
+        published: routes.clone(),
+        metrics: metrics.clone(),
+        clock,
+    };
+    let names = resolver::start(Dice::seeded(dice.bits())).endpoints;
+    tokio::spawn(control::run(plane, ports, move |effects| {
+        for endpoint in effects.changes.arrived.iter().filter(|endpoint| endpoint.address.as_socket().is_none()) {
+            // A full queue is no loss: the endpoint is offered again when it registers anew.
+            let _full = names.try_send(endpoint.clone());
+        }
+    }));
+
+    let (primed_sender, primed) = watch::channel(false);
+    let shared = Shared {
+        routes: routes.clone(),
+        settings: settings.clone(),
+        clock,
+        shutdown: phase,
+        metrics: metrics.clone(),
+        retries: Arc::default(),
+        primed,
+    };
+    let belongings = listeners
+        .into_iter()
+        .map(|listeners| Belongings { listeners, log: access_log.buffer(), seed: dice.bits() })
+        .collect();
+    let workers = worker::spawn(&shared, belongings).map_err(StartError::Worker)?;
+    tokio::spawn(prime(config.table.prime_for, primed_sender));
+    let bus = attached.outgoing;
+    Ok(Running {
+        http,
+        admin,
+        bus,
+        embedded,
+        routes,
+        metrics,
+        clock,
+        conductor,
+        config,
+        settings,
+        events,
+        access_log,
+        workers,
+    })
+}
+
+async fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |cause| StartError::Listen { key: "admin.listen", address, cause };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// Gathers registrations before the first request is accepted; until then connections wait in the kernel.
+async fn prime(time: Duration, workers: watch::Sender<bool>) {
+    tokio::time::sleep(time).await;
+    workers.send_replace(true);
+    workers.closed().await;
+}
+
+impl Running {
+    /// Takes over what can change while the process runs; what cannot is named in the log and stays as it is.
+    ///
+    /// # Errors
+    /// A static route is none; nothing has changed then.
+    pub async fn reload(&mut self, newer: Config, level: Option<&LevelHandle>) -> Result<(), Rejection> {
+        let configured = Event::Configured { settings: wiring::table(&newer), routes: wiring::routes(&newer.route)? };
+        let changes = self.config.changes(&newer);
+        if !changes.restart.is_empty() {
+            tracing::warn!(keys = changes.restart.join(", "), "these changes wait for a restart");
+        }
+        if let Some(level) = level
+            && let Err(error) = level.set(newer.log.level.as_str())
+        {
+            tracing::warn!(%error, "the log level stays as it was");
+        }
+        self.settings.publish(Arc::new(Settings::of(&newer)));
+        let _stopped = self.events.send(configured).await;
+        self.access_log.reopen();
+        tracing::info!(keys = changes.live.join(", "), "configuration reloaded");
+        self.config = newer;
+        Ok(())
+    }
+
+    /// Leaves without breaking what is in flight: health says 503 for `drain.wait`, then the listeners close, then what
+    /// is in flight may take `drain.timeout`. Returns when all workers have ended.
+    pub async fn leave(self) {
+        self.conductor.enter(Phase::Leaving);
+        tokio::time::sleep(self.config.drain.wait).await;
+        self.conductor.enter(Phase::Draining);
+        let conductor = self.conductor.clone();
+        let limit = self.config.drain.timeout;
+        tokio::spawn(async move {
+            tokio::time::sleep(limit).await;
+            conductor.enter(Phase::Stopped);
+        });
+        let (workers, access_log) = (self.workers, self.access_log);
+        let ended = tokio::task::spawn_blocking(move || {
+            workers.into_iter().for_each(|thread| drop(thread.join()));
+            access_log.close(LOG_PATIENCE);
+        });
+        let _panicked = ended.await;
+        self.conductor.enter(Phase::Stopped);
+    }
+}
+
+/// Runs a router until a signal ends it: SIGTERM, SIGINT and SIGUSR1 drain, a second SIGTERM or SIGINT ends at once,
+/// SIGHUP reloads by `reread`.
+///
+/// # Errors
+/// Why it did not start.
+pub fn run(config: Config, reread: impl Fn() -> Result<Config, String>) -> Result<(), StartError> {
+    let level = start_log(&config.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(StartError::Worker)?;
+    runtime.block_on(async {
+        let mut signals = Signals::listen().map_err(StartError::Worker)?;
+        let mut running = start(config).await?;
+        loop {
+            match signals.next().await {
+                Told::Reload => reload(&mut running, &reread, level.as_ref()).await,
+                Told::Drain | Told::End => break,
+            }
+        }
+        tracing::info!("leaving");
+        let conductor = running.conductor.clone();
+        let mut leaving = std::pin::pin!(running.leave());
+        loop {
+            tokio::select! {
+                () = &mut leaving => break,
+                told = signals.next() => if told == Told::End {
+                    tracing::warn!("ending at once");
+                    conductor.enter(Phase::Stopped);
+                },
+            }
+        }
+        Ok(())
+    })
+}
+
+async fn reload(running: &mut Running, reread: impl Fn() -> Result<Config, String>, level: Option<&LevelHandle>) {
+    let outcome = match reread() {
+        Ok(newer) => running.reload(newer, level).await.map_err(|rejection| rejection.to_string()),
+        Err(problems) => Err(problems),
+    };
+    if let Err(problem) = outcome {
+        tracing::error!(problem, "the configuration was not reloaded; the old one stays in force");
+    }
+}
+
+/// Starts the process's own log, unless something in this process logs already.
+pub fn start_log(config: &LogConfig) -> Option<LevelHandle> {
+    let format = match config.format {
+        LogFormat::Text => logs::LogFormat::Text,
+        LogFormat::Json => logs::LogFormat::Json,
+    };
+    logs::init(config.level.as_str(), format).ok()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Reload,
+    Drain,
+    End,
+}
+
+struct Signals {
+    hangup: Signal,
+    drain: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Signals> {
+        Ok(Signals {
+            hangup: signal(SignalKind::hangup())?,
+            drain: signal(SignalKind::user_defined1())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.hangup.recv() => Told::Reload,
+            _ = self.drain.recv() => Told::Drain,
+            _ = self.terminate.recv() => Told::End,
+            _ = self.interrupt.recv() => Told::End,
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! From the configuration to what each part of the router needs of it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use crate::adapters::bus::nats;
+use crate::config::{AccessLogConfig, AccessLogFormat, AccessLogPath, BalanceConfig, Config, LoadVector, StaticRoute};
+use crate::config::{Isolation as Segments, NatsAuth, NatsConfig, TableConfig};
+use crate::domain::balance::score::{ScoreConfig, Vector};
+use crate::domain::protocol::life::RouterStart;
+use crate::domain::protocol::register::Registration;
+use crate::domain::protocol::rejection::Rejection;
+use crate::domain::protocol::route_uri::RouteUri;
+use crate::domain::table::settings::{ConfiguredRoute, Isolation, TableSettings};
+use crate::telemetry::access_log::{Destination, Format};
+
+/// What the router says about itself on the bus: a new id for every process.
+pub fn introduction(table: &TableConfig, http: &[SocketAddr]) -> RouterStart {
+    let mut hosts: Vec<String> = http.iter().map(|address| reachable(address.ip()).to_string()).collect();
+    hosts.dedup();
+    RouterStart {
+        id: format!("0-{}", uuid::Uuid::new_v4()),
+        hosts,
+        register_interval: table.advertise_interval,
+        prune_threshold: table.stale_after,
+    }
+}
+
+/// The address under which others reach a listener: for one that listens everywhere, the one this machine would use to
+/// go out (nothing is sent to find that out).
+fn reachable(listens: IpAddr) -> IpAddr {
+    if !listens.is_unspecified() {
+        return listens;
+    }
+    let (any, outside) = match listens {
+        IpAddr::V4(_) => ("0.0.0.0:0", "192.0.2.1:9"),
+        IpAddr::V6(_) => ("[::]:0", "[2001:db8::1]:9"),
+    };
+    let route = std::net::UdpSocket::bind(any).and_then(|socket| {
+        socket.connect(outside)?;
+        socket.local_addr()
+    });
+    route.map_or(listens, |address| address.ip())
+}
+
+/// Leases, isolation, balance.
+pub fn table(config: &Config) -> TableSettings {
+    let segments = config.table.isolation_segments.clone();
+    TableSettings {
+        stale_after: config.table.stale_after,
+        keep_empty: config.table.keep_empty,
+        expire_tls_endpoints: config.table.expire_tls_endpoints,
+        isolation: match config.table.isolation {
+            Segments::All => Isolation::All,
+            Segments::Segments => Isolation::Segments(segments),
+            Segments::SharedAndSegments => Isolation::SharedAndSegments(segments),
+        },
+        strategy: config.balance.strategy,
+        max_conns: config.balance.max_conns,
+        score: score(&config.balance),
+    }
+}
+
+fn score(balance: &BalanceConfig) -> ScoreConfig {
+    let vector = |of: &LoadVector| Vector { cpu: of.cpu, mem: of.mem, io: of.io, net: of.net };
+    ScoreConfig {
+        host: vector(&balance.host_vector),
+        instance: vector(&balance.instance_vector),
+        host_share: balance.mix.host,
+        instance_share: balance.mix.instance,
+        normalise: balance.normalise,
+    }
+}
+
+/// Static routes.
+///
+/// # Errors
+/// A host or path that is no route after all.
+pub fn routes(routes: &[StaticRoute]) -> Result<Vec<ConfiguredRoute>, Rejection> {
+    routes.iter().map(route).collect()
+}
+
+fn route(route: &StaticRoute) -> Result<ConfiguredRoute, Rejection> {
+    let instances = route.instances.iter().map(|instance| {
+        let mut registration = Registration::at(instance.address.clone());
+        registration.facts.weight = instance.weight;
+        registration
+    });
+    Ok(ConfiguredRoute {
+        uri: RouteUri::parse(&format!("{}{}", route.host, route.path))?,
+        settings: Arc::new(route.settings.clone()),
+        instances: instances.collect(),
+    })
+}
+
+/// How to reach NATS.
+pub fn nats(config: &NatsConfig) -> nats::Settings {
+    let mut settings = nats::Settings {
+        servers: config.servers.clone(),
+        user: String::new(),
+        password: String::new(),
+        token: String::new(),
+        credentials_file: None,
+        ca: config.ca.clone(),
+        cert: config.identity.as_ref().map(|(cert, _)| cert.clone()),
+        key: config.identity.as_ref().map(|(_, key)| key.clone()),
+        ping_interval: config.ping_interval,
+        server_cache: config.server_cache.clone(),
+    };
+    match &config.auth {
+        NatsAuth::None => {}
+        NatsAuth::Login(login) => {
+            settings.user = login.user.clone();
+            settings.password = login.password.expose().to_owned();
+        }
+        NatsAuth::Token(token) => settings.token = token.expose().to_owned(),
+        NatsAuth::CredentialsFile(file) => settings.credentials_file = Some(file.clone()),
+    }
+    settings
+}
+
+/// Where the access log goes, and how it looks.
+pub fn access_log(config: &AccessLogConfig) -> (Destination, Format) {
+    let destination = match &config.path {
+        AccessLogPath::Off => Destination::Off,
+        AccessLogPath::Stdout => Destination::Stdout,
+        AccessLogPath::File(path) => Destination::File(path.clone()),
+    };
+    let format = match config.format {
+        AccessLogFormat::Json => Format::Json,
+        AccessLogFormat::Gorouter => Format::Gorouter,
+    };
+    (destination, format)
+}
