@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::wiring;
+use crate::adapters::admin::{self, Admin, Health};
 use crate::adapters::bus::{self, Bus, embedded::Embedded};
 use crate::adapters::resolver;
 use crate::config::{Config, LogConfig, LogFormat};
@@ -108,7 +109,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
     let (http, listeners) = worker::bind(&config.http.listen, config.workers)
         .map_err(|(address, cause)| StartError::Listen { key: "http.listen", address, cause })?;
-    let (_admin_listener, admin) = bind_admin(config.admin.listen).await?;
+    let (admin_listener, admin) = bind_admin(config.admin.listen).await?;
     let (destination, format) = wiring::access_log(&config.access_log);
     let access_log =
         AccessLog::start(destination, format, metrics.access_log.clone()).map_err(StartError::AccessLog)?;
@@ -145,6 +146,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         }
     }));
 
+    let health = Health::new(phase.clone());
     let (primed_sender, primed) = watch::channel(false);
     let shared = Shared {
         routes: routes.clone(),
@@ -160,7 +162,18 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         .map(|listeners| Belongings { listeners, log: access_log.buffer(), seed: dice.bits() })
         .collect();
     let workers = worker::spawn(&shared, belongings).map_err(StartError::Worker)?;
-    tokio::spawn(prime(config.table.prime_for, primed_sender));
+    tokio::spawn(prime(config.table.prime_for, primed_sender, health.clone()));
+    tokio::spawn(admin::serve(
+        admin_listener,
+        Admin {
+            metrics: metrics.clone(),
+            routes: routes.clone(),
+            bus: attached.outgoing.clone(),
+            health,
+            clock,
+            login: config.admin.login.clone(),
+        },
+    ));
     let bus = attached.outgoing;
     Ok(Running {
         http,
@@ -187,8 +200,9 @@ async fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), St
 }
 
 /// Gathers registrations before the first request is accepted; until then connections wait in the kernel.
-async fn prime(time: Duration, workers: watch::Sender<bool>) {
+async fn prime(time: Duration, workers: watch::Sender<bool>, health: Health) {
     tokio::time::sleep(time).await;
+    health.primed();
     workers.send_replace(true);
     workers.closed().await;
 }

@@ -4,9 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::adapters::bus::nats;
-use crate::config::{AccessLogConfig, AccessLogFormat, AccessLogPath, BalanceConfig, Config, LoadVector, StaticRoute};
+use crate::config::{AccessLogConfig, AccessLogFormat, AccessLogPath, Config, StaticRoute};
 use crate::config::{Isolation as Segments, NatsAuth, NatsConfig, TableConfig};
-use crate::domain::balance::score::{ScoreConfig, Vector};
 use crate::domain::protocol::life::RouterStart;
 use crate::domain::protocol::register::Registration;
 use crate::domain::protocol::rejection::Rejection;
@@ -57,18 +56,7 @@ pub fn table(config: &Config) -> TableSettings {
         },
         strategy: config.balance.strategy,
         max_conns: config.balance.max_conns,
-        score: score(&config.balance),
-    }
-}
-
-fn score(balance: &BalanceConfig) -> ScoreConfig {
-    let vector = |of: &LoadVector| Vector { cpu: of.cpu, mem: of.mem, io: of.io, net: of.net };
-    ScoreConfig {
-        host: vector(&balance.host_vector),
-        instance: vector(&balance.instance_vector),
-        host_share: balance.mix.host,
-        instance_share: balance.mix.instance,
-        normalise: balance.normalise,
+        score: config.balance.score,
     }
 }
 
