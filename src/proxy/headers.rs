@@ -69,6 +69,7 @@ pub struct ClientFacts {
 /// # Errors
 /// When `Connection` lists too many options, or the head becomes too large by what is added.
 pub fn towards_instances(head: &mut Head, client: &ClientFacts, settings: &Settings) -> Result<(), Refusal> {
+    let wants_trailers = head.lists(Name::Te, "trailers"); // before it goes, as `Connection` has to list it
     drop_listed(head, settings)?;
     let believed = settings.trusts(client.address);
     if !believed && !settings.trusted_proxies.is_empty() {
@@ -76,7 +77,6 @@ pub fn towards_instances(head: &mut Head, client: &ClientFacts, settings: &Setti
         head.remove_all(CLAIMS);
     }
     let proto = forwarded_proto(head, client.secure, believed, settings.forwarded.proto);
-    let wants_trailers = head.lists(Name::Te, "trailers");
     const REPLACED: NameSet = NameSet::of(&[Name::XForwardedProto, Name::XVcapRequestId]);
     head.remove_all(HOP_BY_HOP.and(OF_INSTANCE).and(REPLACED));
 
@@ -199,5 +199,149 @@ impl Text {
         cursor.write_fmt(value).expect("48 bytes hold every address and every number");
         let written = cursor.position() as usize;
         &self.0[..written]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::http1::{Limits, parse};
+
+    fn settings(toml: &str) -> Settings {
+        Settings::of(&Config::from_toml(toml).expect("the settings of a test are valid"))
+    }
+
+    fn request(fields: &str) -> Head {
+        let text = format!("GET /a?b HTTP/1.1\r\nHost: shop.test\r\n{}\r\n", fields.replace('\n', "\r\n"));
+        let mut head = Head::new();
+        parse::request(text.as_bytes(), &Limits::default(), &mut head).expect("the request of a test is valid");
+        head
+    }
+
+    fn lines(head: &Head) -> String {
+        head.fields()
+            .map(|field| {
+                let (name, value) = (String::from_utf8_lossy(field.name), String::from_utf8_lossy(field.value));
+                format!("{name}: {value}\n")
+            })
+            .collect()
+    }
+
+    /// What becomes of a request's fields on their way to an instance, from a client at 10.0.0.9.
+    #[track_caller]
+    fn check_request(toml: &str, fields: &str, expected: &str) {
+        let mut head = request(fields);
+        let client = ClientFacts {
+            address: "10.0.0.9".parse().expect("an address"),
+            secure: false,
+            request_id: *b"00000000-0000-4000-8000-000000000000",
+            unix_millis: 1_700_000_000_123,
+        };
+        towards_instances(&mut head, &client, &settings(toml)).expect("nothing is too large");
+        assert_eq!(lines(&head), expected);
+    }
+
+    #[test]
+    fn a_plain_request_is_told_who_asked_and_how() {
+        check_request(
+            "",
+            "Accept: */*\n",
+            "Host: shop.test\nAccept: */*\nX-Forwarded-For: 10.0.0.9\nX-Forwarded-Proto: http\n\
+             X-Forwarded-Host: shop.test\nX-Request-Start: 1700000000123\n\
+             X-Vcap-Request-Id: 00000000-0000-4000-8000-000000000000\n",
+        );
+    }
+
+    const QUIET: &str = "forwarded.x_forwarded_host = false";
+    const ENDING: &str = "X-Request-Start: 1700000000123\nX-Vcap-Request-Id: 00000000-0000-4000-8000-000000000000\n";
+
+    #[test]
+    fn the_chain_of_proxies_grows_and_what_only_we_may_say_is_replaced() {
+        check_request(
+            QUIET,
+            "X-Forwarded-For: 1.1.1.1\nX-Forwarded-For: 2.2.2.2\nX-Forwarded-Proto: https\nX-Vcap-Request-Id: mine\n\
+             X-CF-InstanceID: forged\nX-Request-Start: 5\n",
+            "Host: shop.test\nX-Request-Start: 5\nX-Forwarded-For: 1.1.1.1, 2.2.2.2, 10.0.0.9\nX-Forwarded-Proto: http\n\
+             X-Vcap-Request-Id: 00000000-0000-4000-8000-000000000000\n",
+        );
+    }
+
+    #[test]
+    fn only_trusted_proxies_are_believed_once_some_are_named() {
+        let claims = "X-Forwarded-For: 1.1.1.1\nX-Forwarded-Proto: https\nForwarded: for=1.1.1.1\n";
+        check_request(
+            &format!("{QUIET}\nhttp.trusted_proxies = [\"192.168.0.0/16\"]"),
+            claims,
+            &format!("Host: shop.test\nX-Forwarded-For: 10.0.0.9\nX-Forwarded-Proto: http\n{ENDING}"),
+        );
+        check_request(
+            &format!("{QUIET}\nhttp.trusted_proxies = [\"10.0.0.0/8\"]\nforwarded.rfc7239 = true"),
+            claims,
+            &format!(
+                "Host: shop.test\nX-Forwarded-For: 1.1.1.1, 10.0.0.9\nX-Forwarded-Proto: https\n\
+                 Forwarded: for=1.1.1.1, for=10.0.0.9;host=\"shop.test\";proto=https\n{ENDING}"
+            ),
+        );
+    }
+
+    #[test]
+    fn hop_by_hop_fields_end_here_and_connection_cannot_take_ours_with_it() {
+        check_request(
+            QUIET,
+            "Connection: X-Mine, X-Forwarded-For, Host, close\nX-Mine: 1\nX-Forwarded-For: 1.1.1.1\nKeep-Alive: 5\n\
+             Proxy-Connection: close\nTE: gzip\nUpgrade: h3\n",
+            &format!("Host: shop.test\nX-Forwarded-For: 1.1.1.1, 10.0.0.9\nX-Forwarded-Proto: http\n{ENDING}"),
+        );
+    }
+
+    #[test]
+    fn protected_fields_stay_and_trailers_may_be_asked_for() {
+        check_request(
+            &format!("{QUIET}\nforwarded.protect = [\"X-Mine\"]"),
+            "Connection: x-mine, te\nX-Mine: 1\nTE: trailers, gzip\n",
+            &format!(
+                "Host: shop.test\nX-Mine: 1\nX-Forwarded-For: 10.0.0.9\nX-Forwarded-Proto: http\n{ENDING}TE: trailers\n\
+                 Connection: TE\n"
+            ),
+        );
+    }
+
+    #[test]
+    fn the_scheme_can_be_kept_or_fixed() {
+        let proto = |toml: &str, said: &str| {
+            let head = request(&format!("X-Forwarded-Proto: {said}\n"));
+            let mode = settings(toml).forwarded.proto;
+            String::from_utf8_lossy(forwarded_proto(&head, false, false, mode)).into_owned()
+        };
+        assert_eq!(proto("forwarded.proto = \"keep\"", "https"), "https");
+        assert_eq!(proto("forwarded.proto = \"keep\"", "gopher"), "http");
+        assert_eq!(proto("forwarded.proto = \"https\"", "http"), "https");
+        assert_eq!(proto("", "https"), "http");
+    }
+
+    #[test]
+    fn a_response_loses_and_gains_what_the_operator_says() {
+        let toml = "[rewrite]\nremove_response_headers = [\"X-Powered-By\"]\n\
+                    add_response_headers = { \"X-Frame-Options\" = \"DENY\", \"Server\" = \"none\" }";
+        let mut head = Head::new();
+        let text = b"HTTP/1.1 200 OK\r\nx-powered-by: php\r\nServer: app\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\
+                     X-Vcap-Request-Id: forged\r\n\r\n";
+        parse::response(text, &Limits::default(), &mut head).expect("a valid response");
+        towards_client(&mut head, b"00000000-0000-4000-8000-000000000000", &settings(toml)).expect("small enough");
+        assert_eq!(
+            lines(&head),
+            "Server: app\nX-Frame-Options: DENY\nX-Vcap-Request-Id: 00000000-0000-4000-8000-000000000000\n"
+        );
+    }
+
+    #[test]
+    fn posts_are_idempotent_only_if_they_say_so() {
+        assert!(is_idempotent(&request("")));
+        let mut post = Head::new();
+        post.set_request("POST", "/").expect("a valid request line");
+        assert!(!is_idempotent(&post));
+        post.push("Idempotency-Key", b"k").expect("a valid field");
+        assert!(is_idempotent(&post));
     }
 }

@@ -93,3 +93,79 @@ fn copy_attributes(session: &Cookie<'_>, pinning: &mut Cookie<'_>) {
         pinning.set_max_age(age);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    use crate::domain::balance::Live;
+    use crate::domain::endpoint::{Endpoint, Facts};
+    use crate::domain::identity::{Address, InstanceId};
+    use crate::domain::moment::Moment;
+
+    fn sticky(mode: StickyMode) -> StickyConfig {
+        StickyConfig { mode, session_cookies: vec!["JSESSIONID".into()], secure: false }
+    }
+
+    fn head(fields: &[(&str, &str)]) -> Head {
+        let mut head = Head::new();
+        for (name, value) in fields {
+            head.push(name, value.as_bytes()).expect("a valid field");
+        }
+        head
+    }
+
+    #[track_caller]
+    fn check_asked(mode: StickyMode, cookie: &str, expected: Option<&str>) {
+        assert_eq!(asked_instance(&head(&[("Cookie", cookie)]), &sticky(mode)).as_deref(), expected, "{cookie}");
+    }
+
+    #[test]
+    fn a_session_is_pinned_only_beside_its_session_cookie() {
+        check_asked(StickyMode::Session, "JSESSIONID=x; __VCAP_ID__=i-1", Some("i-1"));
+        check_asked(StickyMode::Session, "a=b; __VCAP_ID__=i-1;JSESSIONID=", Some("i-1"));
+        check_asked(StickyMode::Session, "__VCAP_ID__=i-1", None);
+        check_asked(StickyMode::Always, "__VCAP_ID__=i-1", Some("i-1"));
+        check_asked(StickyMode::Off, "JSESSIONID=x; __VCAP_ID__=i-1", None);
+        check_asked(StickyMode::Session, "JSESSIONID=x; __VCAP_ID__=", None);
+        check_asked(StickyMode::Session, "JSESSIONID=x; MY__VCAP_ID__=i-1", None);
+    }
+
+    #[track_caller]
+    fn check_pinning(mode: StickyMode, set: &str, asked: Option<&str>, expected: Option<&str>) {
+        let facts = Facts { instance: InstanceId::new("i-2"), ..Facts::at(Address::new("10.0.0.1", 80)) };
+        let endpoint = Endpoint::new(1, facts, Arc::new(Live::new(Moment::START)));
+        let response = head(&[("Set-Cookie", "other=1; Secure"), ("Set-Cookie", set)]);
+        let cookie = pinning_cookie(&response, asked, &endpoint, "/Shop", &sticky(mode));
+        assert_eq!(cookie.as_deref(), expected, "{set}");
+    }
+
+    #[test]
+    fn the_cookie_takes_over_the_attributes_of_the_session() {
+        let pinned = "__VCAP_ID__=i-2; HttpOnly; Path=/Shop";
+        check_pinning(StickyMode::Session, "JSESSIONID=x", None, Some(pinned));
+        check_pinning(
+            StickyMode::Session,
+            "JSESSIONID=x; Path=/; Secure; SameSite=None; Partitioned; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT",
+            None,
+            Some(
+                "__VCAP_ID__=i-2; HttpOnly; SameSite=None; Partitioned; Secure; Path=/Shop; Max-Age=0; \
+                 Expires=Thu, 01 Jan 1970 00:00:00 GMT",
+            ),
+        );
+        check_pinning(StickyMode::Session, "JSESSIONID=x; Max-Age=3600; Domain=shop.test", None, Some(pinned));
+    }
+
+    #[test]
+    fn the_cookie_comes_only_when_something_changed() {
+        let pinned = Some("__VCAP_ID__=i-2; HttpOnly; Path=/Shop");
+        check_pinning(StickyMode::Session, "cart=1", None, None);
+        check_pinning(StickyMode::Session, "cart=1", Some("i-2"), None);
+        check_pinning(StickyMode::Session, "cart=1", Some("i-1"), pinned);
+        check_pinning(StickyMode::Always, "cart=1", None, pinned);
+        check_pinning(StickyMode::Always, "cart=1", Some("i-2"), None);
+        check_pinning(StickyMode::Off, "JSESSIONID=x", None, None);
+        check_pinning(StickyMode::Session, "__VCAP_ID__=theirs", None, None);
+    }
+}
