@@ -3,16 +3,15 @@
 //! take part of them, heartbeats are stale, routers know nothing of each other. The same seed gives the same run.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use weighbridge::domain::balance::score::{ScoreConfig, recompute};
 use weighbridge::domain::balance::{Fleet, Live, Outcome, State, Strategy, Wish, pick};
 use weighbridge::domain::dice::Dice;
-use weighbridge::domain::endpoint::{Endpoint, Protocol};
-use weighbridge::domain::identity::{Address, AgentId, AppId, InstanceId};
+use weighbridge::domain::endpoint::{Endpoint, Facts};
+use weighbridge::domain::identity::{Address, AgentId, InstanceId};
 use weighbridge::domain::load::{Share, Usage};
 use weighbridge::domain::moment::Moment;
 use weighbridge::domain::table::snapshot::Pool;
@@ -709,22 +708,12 @@ impl Router {
     fn new(scenario: &Scenario, strategy: Strategy) -> Router {
         let lives: Vec<Arc<Live>> = scenario.instances.iter().map(|_| Arc::new(Live::new(Moment::START))).collect();
         let endpoint = |(id, spec): (usize, &Instance)| {
-            Arc::new(Endpoint {
-                serial: id as u64,
-                address: Address::new("10.0.0.1", 1024 + id as u16),
-                tls: None,
-                protocol: Protocol::Http1,
-                app: AppId::new("app"),
+            let facts = Facts {
                 instance: InstanceId::new(&format!("instance-{id}")),
-                index: "0".into(),
                 agent: Some(AgentId::new(&format!("host-{}", spec.host))),
-                tags: BTreeMap::new(),
-                zone: "".into(),
-                isolation_segment: "".into(),
-                weight: 1.0,
-                live: Arc::clone(&lives[id]),
-                resolved: Mutex::new(None),
-            })
+                ..Facts::at(Address::new("10.0.0.1", 1024 + id as u16))
+            };
+            Arc::new(Endpoint::new(id as u64, facts, Arc::clone(&lives[id])))
         };
         let endpoints: Vec<Arc<Endpoint>> = scenario.instances.iter().enumerate().map(endpoint).collect();
         let pool = |app: usize| Pool {
