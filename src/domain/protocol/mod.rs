@@ -1,5 +1,6 @@
 //! The messages of the bus, from bytes to proven values and back.
 
+pub mod app;
 pub mod envelope;
 pub mod life;
 pub mod register;
