@@ -1,7 +1,7 @@
 //! How instances are picked.
 
 use super::reader::Reader;
-use super::schema::{Key, Kind, Section, Shape, live, restart};
+use super::schema::{Key, Kind, Section, Shape, live};
 use crate::domain::balance::score::{ScoreConfig, Vector};
 use crate::domain::balance::strategy::Strategy;
 
@@ -44,8 +44,8 @@ pub(super) const BALANCE: Section = Section {
             "0",
             "Requests in flight per instance, to the end of the body or tunnel. 0: unlimited.",
         ),
-        restart("zone", Kind::Text("name"), "\"\"", "Availability zone of this router. Empty: unknown."),
-        restart(
+        live("zone", Kind::Text("name"), "\"\"", "Availability zone of this router. Empty: unknown."),
+        live(
             "prefer_zone",
             Kind::Flag,
             "false",

@@ -3,7 +3,7 @@
 use super::balance::{MAX_CONNS, STRATEGY, strategies};
 use super::reader::Reader;
 use super::schema::{Kind, Section, Shape, live, unset};
-use super::traffic::{ATTEMPTS, NO_LIMIT_AT_ZERO, UNLIMITED_AT_ZERO};
+use super::traffic::{ATTEMPTS, NO_LIMIT_AT_ZERO, UNLIMITED_AT_ZERO, header_name};
 use crate::domain::identity::Address;
 use crate::domain::table::snapshot::RouteSettings;
 
@@ -21,6 +21,12 @@ pub(super) const ROUTE: Section = Section {
         ),
         live("path", Kind::Text("path"), "\"/\"", "Path prefix, matched by whole segments."),
         unset("strategy", STRATEGY, "\"round-robin\"", "As `balance.strategy`, for this route."),
+        unset(
+            "hash_header",
+            Kind::Text("header name"),
+            "\"X-Tenant\"",
+            "Strategy `hash`: the header whose value is hashed.",
+        ),
         unset("max_conns", MAX_CONNS, "100", "As `balance.max_conns`, for this route."),
     ],
 };
@@ -102,6 +108,7 @@ fn one(section: &mut Reader<'_, '_>) -> Option<StaticRoute> {
     let host = required(section, "host", host);
     let path = section.parsed("path", path);
     let strategy = section.find_choice("strategy", &strategies());
+    let hash_header = section.parsed("hash_header", header_name);
     let max_conns = section.find_integer("max_conns").map(|n| n as u32);
     let mut timeouts = section.section("timeouts");
     let connect_timeout = timeouts.find_limit("connect");
@@ -109,7 +116,7 @@ fn one(section: &mut Reader<'_, '_>) -> Option<StaticRoute> {
     let idle_body_timeout = timeouts.find_limit("idle_body");
     let settings = RouteSettings {
         strategy,
-        hash_header: None,
+        hash_header: hash_header.map(|name| name.as_str().into()),
         max_conns,
         connect_timeout,
         response_head_timeout,

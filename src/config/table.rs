@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::reader::Reader;
-use super::schema::{Kind, MOST, Section, Shape, ms, restart};
+use super::schema::{Kind, MOST, Section, Shape, live, ms, restart};
 use super::units;
 
 pub(super) const TABLE: Section = Section {
@@ -11,7 +11,7 @@ pub(super) const TABLE: Section = Section {
     shape: Shape::Always,
     doc: "How long what was registered stays known.",
     keys: &[
-        restart(
+        live(
             "stale_after",
             Kind::Duration { zero: "", least: ms(100), most: MOST },
             "\"120s\"",
@@ -30,7 +30,7 @@ pub(super) const TABLE: Section = Section {
             "How often clients are asked to register again (`minimumRegisterIntervalInSeconds`). Not above \
                   `stale_after`; left out, it is at most a sixth of it.",
         ),
-        restart(
+        live(
             "keep_empty",
             Kind::Duration { zero: "404 at once", least: ms(1), most: MOST },
             "\"30s\"",
@@ -42,19 +42,19 @@ pub(super) const TABLE: Section = Section {
             "\"0s\"",
             "Gather registrations this long before the first request is accepted.",
         ),
-        restart(
+        live(
             "expire_tls_endpoints",
             Kind::Flag,
             "true",
             "Whether instances spoken to over TLS are pruned as well. `false` is Cloud Foundry's rule.",
         ),
-        restart(
+        live(
             "isolation",
             Kind::Choice(&["all", "segments", "shared-and-segments"]),
             "\"all\"",
             "Which registrations count: all, those of `isolation_segments`, or those and the ones without a segment.",
         ),
-        restart("isolation_segments", Kind::List("names"), "[]", "The isolation segments that this router serves."),
+        live("isolation_segments", Kind::List("names"), "[]", "The isolation segments that this router serves."),
     ],
 };
 

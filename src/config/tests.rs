@@ -264,6 +264,7 @@ fn a_route_carries_instances_and_settings() {
         host = "Shop.example.com"
         path = "/Cart/"
         strategy = "round-robin"
+        hash_header = "X-Tenant"
         max_conns = 10
         instances = [{ host = "127.0.0.1", port = 9001, weight = 2 }, { host = "[::1]", port = 9002 }]
         [route.timeouts]
@@ -288,6 +289,7 @@ fn a_route_carries_instances_and_settings() {
         ]
     );
     assert_eq!(shop.settings.strategy, Some(Strategy::RoundRobin));
+    assert_eq!(shop.settings.hash_header.as_deref(), Some("x-tenant"));
     assert_eq!((shop.settings.max_conns, shop.settings.retry_attempts), (Some(10), Some(1)));
     assert_eq!(shop.settings.response_head_timeout, Some(Duration::from_secs(300)));
     assert_eq!((shop.settings.connect_timeout, shop.settings.idle_body_timeout), (Some(NEVER), None));
@@ -447,7 +449,7 @@ fn changes_tell_what_a_reload_can_do() {
 
 #[test]
 fn every_key_of_the_schema_is_read() {
-    let text = "[nats]\n[[route]]\nhost = \"a.test\"\nstrategy = \"random\"\nmax_conns = 1\n\
+    let text = "[nats]\n[[route]]\nhost = \"a.test\"\nstrategy = \"random\"\nhash_header = \"x\"\nmax_conns = 1\n\
                 instances = [{ host = \"::1\", port = 1 }]\n[route.timeouts]\nconnect = 0\nresponse_head = 0\nidle_body = 0\n\
                 [route.limits]\nbody_bytes = 0\n[route.retry]\nattempts = 1";
     let config = Config::from_toml(text).expect("valid");

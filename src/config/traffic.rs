@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::reader::Reader;
-use super::schema::{Key, Kind, MOST, Section, Shape, live, ms};
+use super::schema::{Key, Kind, MOST, Section, Shape, live, ms, restart};
 
 /// Attempts a request may take.
 pub(super) const ATTEMPTS: Kind = Kind::Integer { least: 1, most: 16 };
@@ -25,13 +25,13 @@ pub(super) const RETRY: Section = Section {
             "\"64KiB\"",
             "Request bodies up to this size (with Content-Length) are kept for another attempt.",
         ),
-        live(
+        restart(
             "budget_share",
             Kind::Number { least: 0.0, most: 1.0 },
             "0.2",
             "Retries may make up this share of recent requests, so that a failing app is not buried under them.",
         ),
-        live(
+        restart(
             "budget_per_second",
             Kind::Number { least: 0.0, most: 100_000.0 },
             "3",
@@ -48,17 +48,17 @@ pub struct RetryConfig {
     /// Bodies up to that many bytes are kept; 0 keeps none.
     pub body_bytes: u64,
     /// Share of recent requests that may be retries, 0 to 1.
-    pub budget_share: f64,
+    pub budget_share: f32,
     /// Retries per second that are always allowed.
-    pub budget_per_second: f64,
+    pub budget_per_second: f32,
 }
 
 pub(super) fn retry(section: &mut Reader<'_, '_>) -> RetryConfig {
     RetryConfig {
         attempts: section.integer("attempts") as u32,
         body_bytes: section.size("body_bytes"),
-        budget_share: section.number("budget_share"),
-        budget_per_second: section.number("budget_per_second"),
+        budget_share: section.number("budget_share") as f32,
+        budget_per_second: section.number("budget_per_second") as f32,
     }
 }
 
@@ -309,7 +309,7 @@ pub(super) fn rewrite(section: &mut Reader<'_, '_>) -> RewriteConfig {
 }
 
 /// Proves the name of a header and lower-cases it.
-fn header_name(text: &str) -> Result<String, String> {
+pub(super) fn header_name(text: &str) -> Result<String, String> {
     if is_token(text) { Ok(text.to_ascii_lowercase()) } else { Err("is not the name of a header".into()) }
 }
 
