@@ -58,21 +58,33 @@ pub fn is_idempotent(method: &str) -> bool {
     matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
 }
 
-/// Keeps retries from multiplying an outage: a fifth of the recent requests, and at least three a second. One for all workers.
-#[derive(Debug, Default)]
+/// Keeps retries from multiplying an outage: by default a fifth of the recent requests, and at least three a second. One
+/// for all workers.
+#[derive(Debug)]
 pub struct Budget {
+    /// Retries allowed per request.
+    share: f32,
+    /// Retries allowed per second however few requests there are.
+    per_second: f32,
     requests: Recent,
     retries: Recent,
 }
 
-/// Retries allowed per request.
-const SHARE: f32 = 0.2;
-/// Retries allowed per second however few requests there are.
-const PER_SECOND: f32 = 3.0;
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget::new(0.2, 3.0)
+    }
+}
+
 /// "Recent" fades with this time constant.
 const RECENT_SECONDS: f32 = 10.0;
 
 impl Budget {
+    /// Allows `share` (0 to 1) of the recent requests to be retries, and at least `per_second` a second.
+    pub fn new(share: f32, per_second: f32) -> Budget {
+        Budget { share, per_second, requests: Recent::default(), retries: Recent::default() }
+    }
+
     /// Counts a request (not its retries).
     pub fn request(&self, now: Moment) {
         self.requests.add(now);
@@ -80,7 +92,7 @@ impl Budget {
 
     /// Takes one retry out of the budget; `false` if there is none left.
     pub fn take(&self, now: Moment) -> bool {
-        let allowed = (SHARE * self.requests.count(now)).max(PER_SECOND * RECENT_SECONDS);
+        let allowed = (self.share * self.requests.count(now)).max(self.per_second * RECENT_SECONDS);
         self.retries.add_below(allowed, now)
     }
 }

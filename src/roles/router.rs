@@ -22,6 +22,7 @@ use crate::domain::dice::Dice;
 use crate::domain::hash::Keyed;
 use crate::domain::protocol::envelope::Outgoing;
 use crate::domain::protocol::rejection::Rejection;
+use crate::domain::retry::Budget;
 use crate::domain::table::snapshot::Snapshot;
 use crate::proxy::settings::Settings;
 use crate::proxy::worker::{self, Belongings, Shared};
@@ -154,7 +155,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         clock,
         shutdown: phase,
         metrics: metrics.clone(),
-        retries: Arc::default(),
+        retries: Arc::new(Budget::new(config.retry.budget_share, config.retry.budget_per_second)),
         primed,
     };
     let belongings = listeners
