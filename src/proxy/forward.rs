@@ -11,6 +11,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::body::{Download, Fault, Reframe, Upload};
 use super::connection::Client;
 use super::error::{Cause, ProxyError};
+use super::headers;
 use super::link::Link;
 use super::settings::RouteLimits;
 use crate::domain::balance::Outcome;
@@ -81,11 +82,17 @@ pub async fn exchange_heads(
     instance: &mut Link,
     upload: &mut Upload,
     response: &mut Head,
+    may_upgrade: bool,
     limits: &Limits,
     timeouts: &RouteLimits,
 ) -> Result<(), ProxyError> {
-    let mut sending =
-        Sending { received_before: instance.received, sent: false, gave_up: false, watch: Watch::default() };
+    let mut sending = Sending {
+        received_before: instance.received,
+        sent: false,
+        gave_up: false,
+        may_upgrade,
+        watch: Watch::default(),
+    };
     client.patience.set(Instant::now(), timeouts.idle_body);
     poll_fn(|cx| sending.poll(cx, client, instance, upload, response, limits, timeouts)).await
 }
@@ -97,10 +104,17 @@ struct Sending {
     sent: bool,
     /// The instance takes no more of it, but may still answer.
     gave_up: bool,
+    /// The client has offered another protocol.
+    may_upgrade: bool,
     watch: Watch,
 }
 
 impl Sending {
+    fn upgraded(&self, response: &Head) -> Result<(), ProxyError> {
+        let asked = self.may_upgrade && self.sent && headers::asked_upgrade(response).is_some();
+        if asked { Ok(()) } else { Err(ProxyError::Endpoint(Cause::UnaskedUpgrade)) }
+    }
+
     #[expect(clippy::too_many_arguments, reason = "the one place where all parts of an attempt meet")]
     fn poll(
         &mut self,
@@ -163,7 +177,7 @@ impl Sending {
                             return Poll::Ready(Ok(()));
                         }
                         if response.status() == 101 {
-                            return Poll::Ready(Err(ProxyError::Endpoint(Cause::UnaskedUpgrade)));
+                            return Poll::Ready(self.upgraded(response));
                         }
                         if client.version == Version::Http11 {
                             write::response(response, client.link.out());

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::settings::Settings;
 use crate::config::ForwardedProto;
 use crate::domain::endpoint::Endpoint;
-use crate::http1::{Head, Method, Name, NameSet, Refusal};
+use crate::http1::{Head, Method, Name, NameSet, Refusal, Version};
 
 /// Fields that end at the next hop (RFC 9110 section 7.6.1). `Transfer-Encoding` is one too, but bodies keep their
 /// framing from hop to hop; where they do not, the field is changed there.
@@ -69,7 +69,9 @@ pub struct ClientFacts {
 /// # Errors
 /// When `Connection` lists too many options, or the head becomes too large by what is added.
 pub fn towards_instances(head: &mut Head, client: &ClientFacts, settings: &Settings) -> Result<(), Refusal> {
-    let wants_trailers = head.lists(Name::Te, "trailers"); // before it goes, as `Connection` has to list it
+    // Looked at before they go, as `Connection` lists them.
+    let wants_trailers = head.lists(Name::Te, "trailers");
+    let upgrade = asked_upgrade(head);
     drop_listed(head, settings)?;
     let believed = settings.trusts(client.address);
     if !believed && !settings.trusted_proxies.is_empty() {
@@ -97,9 +99,26 @@ pub fn towards_instances(head: &mut Head, client: &ClientFacts, settings: &Setti
     head.push_known(Name::XVcapRequestId, &client.request_id)?;
     if wants_trailers {
         head.push_known(Name::Te, b"trailers")?;
-        head.push_known(Name::Connection, b"TE")?;
     }
-    Ok(())
+    if let Some(protocols) = &upgrade {
+        head.push_known(Name::Upgrade, protocols)?;
+    }
+    match (wants_trailers, upgrade.is_some()) {
+        (false, false) => Ok(()),
+        (true, false) => head.push_known(Name::Connection, b"TE"),
+        (false, true) => head.push_known(Name::Connection, b"Upgrade"),
+        (true, true) => head.push_known(Name::Connection, b"TE, Upgrade"),
+    }
+}
+
+/// The protocols that the sender of `head` offers or takes up instead of HTTP/1.1, as one list. HTTP/2 is none of them:
+/// behind such an upgrade requests would pass us unseen (RFC 9113 has abolished it, too).
+pub fn asked_upgrade(head: &Head) -> Option<Vec<u8>> {
+    let asks = head.version() == Version::Http11
+        && head.has(Name::Upgrade)
+        && head.lists(Name::Connection, "upgrade")
+        && !head.lists(Name::Upgrade, "h2c");
+    asks.then(|| head.values(Name::Upgrade).collect::<Vec<_>>().join(b", ".as_slice()))
 }
 
 /// Tells one instance who it is; on a later attempt the next one is told instead. What a registration says and a header
@@ -121,8 +140,13 @@ pub fn towards_instance(head: &mut Head, endpoint: &Endpoint) {
 /// # Errors
 /// When `Connection` lists too many options, or the head becomes too large by what is added.
 pub fn towards_client(head: &mut Head, request_id: &[u8; 36], settings: &Settings) -> Result<(), Refusal> {
+    let upgrade = if head.status() == 101 { asked_upgrade(head) } else { None };
     drop_listed(head, settings)?;
     head.remove_all(HOP_BY_HOP.and(NameSet::of(&[Name::XVcapRequestId])));
+    if let Some(protocol) = upgrade {
+        head.push_known(Name::Connection, b"Upgrade")?;
+        head.push_known(Name::Upgrade, &protocol)?;
+    }
     for name in &settings.rewrite.remove_response_headers {
         head.remove_named(name.as_bytes());
     }

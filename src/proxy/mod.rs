@@ -12,5 +12,6 @@ pub mod link;
 pub mod request;
 pub mod settings;
 pub mod sticky;
+pub mod tunnel;
 pub mod upstreams;
 pub mod worker;

@@ -14,6 +14,7 @@ use super::headers::{self, ClientFacts};
 use super::link::Link;
 use super::settings::{RouteLimits, Settings};
 use super::sticky;
+use super::tunnel::{self, TunnelEnd};
 use super::worker::Worker;
 use crate::domain::balance::{NoPick, Outcome, Wish, affinity, pick, pinned};
 use crate::domain::endpoint::Endpoint;
@@ -292,8 +293,9 @@ impl Attempt<'_> {
         let mut instance = self.checkout(client, endpoint).await?;
         headers::towards_instance(request, endpoint);
         write::request(request, instance.out());
-        forward::exchange_heads(client, &mut instance, upload, response, &self.settings.head_limits, self.limits)
-            .await?;
+        let may_upgrade = request.has(Name::Upgrade); // it is left there only if the client really asked
+        let limits = &self.settings.head_limits;
+        forward::exchange_heads(client, &mut instance, upload, response, may_upgrade, limits, self.limits).await?;
         Ok(instance)
     }
 
@@ -343,16 +345,16 @@ impl Delivery<'_> {
         in_flight: InFlight,
         trip: &mut Trip,
     ) -> Result<After, ProxyError> {
+        if response.status() == 101 {
+            return self.tunnel(client, response, instance, in_flight, trip).await;
+        }
         let framing = framing::of_response(response, request.method_kind())
             .map_err(|refusal| ProxyError::Endpoint(Cause::BadResponse(refusal)))?;
         let instance_stays = response.keeps_alive() && framing != Framing::UntilClose;
         let keep_alive = self.keeps_client(client, &upload, response, framing);
         let reframe = forward::reframe(response, framing, client.version);
         self.dress(client, response, in_flight.endpoint(), trip, keep_alive)?;
-        let written = client.link.out().len();
-        write::response(response, client.link.out());
-        trip.head_bytes = (client.link.out().len() - written) as u64;
-        trip.status = response.status();
+        self.write_head(client, response, trip);
         count(in_flight.pool(), trip.status);
 
         let mut download = Download::new(framing, reframe);
@@ -370,6 +372,38 @@ impl Delivery<'_> {
             (_, true) => After::Close,
             (_, false) => After::Linger,
         })
+    }
+
+    /// The connection has become something else: whatever comes is passed on.
+    async fn tunnel(
+        &self,
+        client: &mut Client,
+        response: &mut Head,
+        mut instance: Link,
+        in_flight: InFlight,
+        trip: &mut Trip,
+    ) -> Result<After, ProxyError> {
+        let unfit = |refusal| ProxyError::Endpoint(Cause::BadResponse(refusal));
+        headers::towards_client(response, &trip.request_id, self.settings).map_err(unfit)?;
+        self.write_head(client, response, trip);
+        count(in_flight.pool(), trip.status);
+        self.worker.metrics.tunnel_opened();
+        let end = tunnel::carry(client, &mut instance, self.settings.timeouts.tunnel_idle).await;
+        self.worker.metrics.tunnel_closed();
+        trip.ending = match end {
+            TunnelEnd::Finished => Ending::Complete,
+            TunnelEnd::ClientGone => Ending::ClientGone,
+            TunnelEnd::InstanceGone => Ending::InstanceCut,
+            TunnelEnd::Idle => Ending::TimedOut,
+        };
+        Ok(After::Abort)
+    }
+
+    fn write_head(&self, client: &mut Client, response: &Head, trip: &mut Trip) {
+        let written = client.link.out().len();
+        write::response(response, client.link.out());
+        trip.head_bytes = (client.link.out().len() - written) as u64;
+        trip.status = response.status();
     }
 
     /// Whether the client's connection can carry another request after this one, as far as can be known now.
@@ -484,7 +518,7 @@ impl Trip {
     }
 
     fn answered(&mut self, response: &Head, upstream: Duration) {
-        debug_assert!(response.status() >= 200);
+        debug_assert!(response.status() >= 200 || response.status() == 101);
         self.upstream = Some(upstream);
         self.time_to_head = Some(self.started.elapsed());
     }

@@ -1,0 +1,89 @@
+//! After an upgrade: bytes both ways, until both sides have ended or nothing has moved for too long.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::connection::Client;
+use super::link::Link;
+
+/// How a tunnel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelEnd {
+    /// Both sides have said all they had to say.
+    Finished,
+    /// The client's connection broke.
+    ClientGone,
+    /// The instance's connection broke.
+    InstanceGone,
+    /// Nothing moved for too long.
+    Idle,
+}
+
+/// Carries bytes between `client` and `instance`. What is in their buffers already goes first.
+pub async fn carry(client: &mut Client, instance: &mut Link, idle: Duration) -> TunnelEnd {
+    let mut up = Direction::default();
+    let mut down = Direction::default();
+    let mut moved = None;
+    poll_fn(|cx| {
+        match up.poll(cx, &mut client.link, instance) {
+            Poll::Ready(Err(Side::From)) => return Poll::Ready(TunnelEnd::ClientGone),
+            Poll::Ready(Err(Side::To)) => return Poll::Ready(TunnelEnd::InstanceGone),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        match down.poll(cx, instance, &mut client.link) {
+            Poll::Ready(Err(Side::From)) => return Poll::Ready(TunnelEnd::InstanceGone),
+            Poll::Ready(Err(Side::To)) => return Poll::Ready(TunnelEnd::ClientGone),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        if up.finished && down.finished {
+            return Poll::Ready(TunnelEnd::Finished);
+        }
+        let now_moved = Some(client.link.received + client.link.delivered + instance.received + instance.delivered);
+        if moved != now_moved {
+            moved = now_moved;
+            client.patience.set(Instant::now(), idle);
+        }
+        client.patience.poll_elapsed(cx).map(|_| TunnelEnd::Idle)
+    })
+    .await
+}
+
+/// Which connection of a direction failed.
+enum Side {
+    From,
+    To,
+}
+
+#[derive(Default)]
+struct Direction {
+    finished: bool,
+}
+
+impl Direction {
+    /// Passes on what there is; ready once the end of `from` has been passed on too.
+    fn poll(&mut self, cx: &mut Context<'_>, from: &mut Link, to: &mut Link) -> Poll<Result<(), Side>> {
+        let from_failed = |_: io::Error| Side::From;
+        let to_failed = |_: io::Error| Side::To;
+        while !self.finished {
+            if !from.input.is_empty() {
+                let taken = ready!(to.poll_send(cx, from.input.filled())).map_err(to_failed)?;
+                from.input.consume(taken);
+            } else if from.ended {
+                ready!(to.poll_finish(cx)).map_err(to_failed)?;
+                self.finished = true;
+            } else {
+                // Before waiting for more: what is written shall not wait with us, and neither shall the memory.
+                if let Poll::Ready(Err(error)) = to.poll_flush(cx) {
+                    return Poll::Ready(Err(to_failed(error)));
+                }
+                from.input.release();
+                ready!(from.poll_fill(cx)).map_err(from_failed)?;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
