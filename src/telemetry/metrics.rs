@@ -8,8 +8,11 @@ mod count;
 mod exposition;
 mod gather;
 mod process;
+mod reference;
 mod shard;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +21,7 @@ use parking_lot::Mutex;
 
 pub use control::Control;
 pub use exposition::CONTENT_TYPE;
+pub use reference::markdown;
 pub use shard::{Finished, Shard, Sticky};
 
 use super::access_log::LogCounts;

@@ -71,7 +71,7 @@ pub(super) struct Distribution {
 }
 
 /// Distinct values of one label; what comes later is counted as [`OTHER`].
-const VALUES_MAX: usize = 48;
+const VALUES_MAX: usize = 64;
 
 /// Value of a label that stands for all that found no place.
 pub(super) const OTHER: &str = "other";
