@@ -1,28 +1,31 @@
 //! The bus: brings messages to the control plane and takes its messages away. NATS, or an in-process bus with the same
 //! subjects and payloads; whoever speaks to it sees two bounded channels and cannot tell which one it is.
 
+mod access;
 pub mod embedded;
-pub mod nats;
-
 mod inlet;
+mod nats;
+mod servers;
 mod subject;
 
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use crate::config::NatsConfig;
 use crate::domain::dice::Dice;
 use crate::domain::protocol::envelope::{BusEvent, Outgoing};
 use crate::runtime::bus_state::BusState;
 
 use inlet::Inlet;
+pub use nats::{NotPublished, publish};
 pub use subject::{BadSubject, check_subject, matches};
 
 /// Which bus.
 #[derive(Clone, Debug)]
 pub enum Bus {
     /// A NATS server or a cluster of them.
-    Nats(nats::Settings),
+    Nats(NatsConfig),
     /// Nothing but this process.
     Embedded(embedded::Embedded),
 }
@@ -69,7 +72,7 @@ pub fn start(bus: Bus, subjects: &[&str], limits: Limits, dice: Dice) -> Attache
     let inlet = Inlet::new(events_sender, limits, state.clone());
     let subjects = subjects.iter().map(|subject| (*subject).to_owned()).collect();
     match bus {
-        Bus::Nats(settings) => tokio::spawn(nats::run(settings, subjects, inlet, outgoing_receiver, dice)),
+        Bus::Nats(config) => tokio::spawn(nats::run(config, subjects, inlet, outgoing_receiver, dice)),
         Bus::Embedded(bus) => tokio::spawn(bus.serve(subjects, inlet, outgoing_receiver)),
     };
     Attached { events, outgoing, state }
