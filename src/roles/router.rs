@@ -117,7 +117,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
     let embedded = config.nats.is_none().then(Embedded::new);
     let bus = match (&config.nats, &embedded) {
-        (Some(nats), _) => Bus::Nats(wiring::nats(nats)),
+        (Some(nats), _) => Bus::Nats(nats.clone()),
         (None, Some(embedded)) => Bus::Embedded(embedded.clone()),
         (None, None) => unreachable!("without NATS there is an embedded bus"),
     };

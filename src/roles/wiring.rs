@@ -3,9 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::adapters::bus::nats;
 use crate::config::{AccessLogConfig, AccessLogFormat, AccessLogPath, Config, StaticRoute};
-use crate::config::{Isolation as Segments, NatsAuth, NatsConfig, TableConfig};
+use crate::config::{Isolation as Segments, TableConfig};
 use crate::domain::protocol::life::RouterStart;
 use crate::domain::protocol::register::Registration;
 use crate::domain::protocol::rejection::Rejection;
@@ -79,32 +78,6 @@ fn route(route: &StaticRoute) -> Result<ConfiguredRoute, Rejection> {
         settings: Arc::new(route.settings.clone()),
         instances: instances.collect(),
     })
-}
-
-/// How to reach NATS.
-pub fn nats(config: &NatsConfig) -> nats::Settings {
-    let mut settings = nats::Settings {
-        servers: config.servers.clone(),
-        user: String::new(),
-        password: String::new(),
-        token: String::new(),
-        credentials_file: None,
-        ca: config.ca.clone(),
-        cert: config.identity.as_ref().map(|(cert, _)| cert.clone()),
-        key: config.identity.as_ref().map(|(_, key)| key.clone()),
-        ping_interval: config.ping_interval,
-        server_cache: config.server_cache.clone(),
-    };
-    match &config.auth {
-        NatsAuth::None => {}
-        NatsAuth::Login(login) => {
-            settings.user = login.user.clone();
-            settings.password = login.password.expose().to_owned();
-        }
-        NatsAuth::Token(token) => settings.token = token.expose().to_owned(),
-        NatsAuth::CredentialsFile(file) => settings.credentials_file = Some(file.clone()),
-    }
-    settings
 }
 
 /// Where the access log goes, and how it looks.
