@@ -104,10 +104,14 @@ impl BusState {
         self.last_error.lock().clone()
     }
 
+    /// Forgets the trouble of earlier connections, at the beginning of a new one.
+    pub fn forget_trouble(&self) {
+        *self.last_error.lock() = None;
+    }
+
     /// Notes a connection to `server` that is subscribed.
     pub fn note_connected(&self, server: &str) {
         *self.server.lock() = server.to_owned();
-        *self.last_error.lock() = None;
         self.connects.fetch_add(1, Ordering::Relaxed);
         self.connected.store(true, Ordering::Release);
     }
@@ -156,13 +160,14 @@ mod tests {
     }
 
     #[test]
-    fn an_error_stays_until_the_next_connection() {
+    fn an_error_stays_until_the_next_connection_begins() {
         let state = BusState::default();
         state.note_disconnected("refused".into());
         assert_eq!(
             (state.is_connected(), state.last_error().as_deref(), state.failures()),
             (false, Some("refused"), 1)
         );
+        state.forget_trouble();
         state.note_connected("127.0.0.1:4222");
         assert_eq!((state.is_connected(), state.last_error(), state.connects()), (true, None, 1));
         assert_eq!(state.server(), "127.0.0.1:4222");

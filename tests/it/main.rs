@@ -3,4 +3,6 @@
 
 #![allow(dead_code, reason = "the tests follow with the router")]
 
+mod bus;
 mod harness;
+mod nats;

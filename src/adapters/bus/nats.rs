@@ -239,6 +239,7 @@ impl Connection {
 
     /// From subscribing to the end. `Err` when there is nobody left to serve.
     async fn serve(self, connector: &mut Connector, ends: &mut Ends) -> Result<Failure, Gone> {
+        self.state.forget_trouble();
         let subscribers = match ends.meanwhile(self.subscribe(&ends.subjects.clone())).await? {
             Some(subscribers) => subscribers,
             None => return Ok(self.failure()),
@@ -401,8 +402,7 @@ impl Connection {
     }
 
     fn failure(&self) -> Failure {
-        let trouble = if self.state.is_connected() { self.state.last_error() } else { None };
-        let after = trouble.map_or(String::new(), |trouble| format!(" after: {trouble}"));
+        let after = self.state.last_error().map_or(String::new(), |trouble| format!(" after: {trouble}"));
         Failure::Broke { server: self.server.clone(), after }
     }
 }
