@@ -13,6 +13,7 @@ use super::connections::Open;
 use super::error::ProxyError;
 use super::link::{Link, Patience};
 use super::request;
+use super::stream::Stream;
 use super::worker::Worker;
 use crate::http1::{Head, Progress, Refusal, Version, parse};
 use crate::telemetry::metrics::Shard;
@@ -95,7 +96,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
     let _counted = Counted::new(&worker.metrics);
     let header_read = worker.settings().timeouts.header_read;
     let mut client = Client {
-        link: Link::new(stream, peer, &worker.buffers),
+        link: Link::new(Stream::Plain(stream), peer, &worker.buffers),
         patience: Patience::new(header_read),
         version: Version::Http11,
         address: peer.ip().to_canonical(),

@@ -8,11 +8,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::buffers::{Buffer, BufferPool};
+use super::stream::Stream;
 
 /// Output up to this size is copied behind a head, so that both leave in one plain send; more goes by a vectored one.
 const COPY_MAX: usize = 4 * 1024;
@@ -23,7 +22,7 @@ const BACKLOG_MAX: usize = 16 * 1024;
 /// A connection to either side.
 #[derive(Debug)]
 pub struct Link {
-    stream: TcpStream,
+    stream: Stream,
     /// Read and not yet consumed.
     pub input: Buffer,
     /// Written and not yet sent; write to it by `out`.
@@ -41,7 +40,7 @@ pub struct Link {
 
 impl Link {
     /// Wraps an open connection.
-    pub fn new(stream: TcpStream, peer: SocketAddr, buffers: &BufferPool) -> Link {
+    pub fn new(stream: Stream, peer: SocketAddr, buffers: &BufferPool) -> Link {
         Link {
             stream,
             input: Buffer::new(buffers),
@@ -63,10 +62,8 @@ impl Link {
             ready!(self.stream.poll_read_ready(cx))?;
             let room = self.input.room();
             debug_assert!(!room.is_empty(), "a full buffer cannot be filled");
-            let mut buffer = ReadBuf::new(room);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
-                Poll::Ready(Ok(())) => {
-                    let count = buffer.filled().len();
+            match self.stream.poll_read(cx, room) {
+                Poll::Ready(Ok(count)) => {
                     self.input.fill(count);
                     self.received += count as u64;
                     self.ended |= count == 0;
@@ -85,15 +82,19 @@ impl Link {
     }
 
     /// Whether something unexpected has come on an idle connection (bytes, its end, an error): it must not be used again.
-    /// Costs no system call; it knows what the reactor knew when it last ran.
+    /// Costs no system call as long as nothing has come; it knows what the reactor knew when it last ran.
     pub fn is_spoilt(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        self.ended || !self.input.is_empty() || self.stream.poll_read_ready(&mut cx).is_ready()
+        let stream = &mut self.stream;
+        // A read tells bytes of the protocol from those of TLS itself, which sends new tickets to idle connections.
+        let mut has_news =
+            || stream.poll_read_ready(&mut cx).is_ready() && stream.poll_read(&mut cx, &mut [0]).is_ready();
+        self.ended || !self.input.is_empty() || has_news()
     }
 
     /// Whether the kernel knows of an error on the connection, such as a reset.
     pub fn is_broken(&self) -> bool {
-        !matches!(self.stream.take_error(), Ok(None))
+        self.stream.is_broken()
     }
 
     /// Whether all that was written has been handed to the kernel.
@@ -104,12 +105,12 @@ impl Link {
     /// Sends `output`.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.sent < self.output.len() {
-            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.output[self.sent..]))?;
+            let count = ready!(self.stream.poll_write(cx, &self.output[self.sent..]))?;
             self.advance(count)?;
         }
         self.output.clear();
         self.sent = 0;
-        Poll::Ready(Ok(()))
+        self.stream.poll_flush(cx)
     }
 
     /// Sends `output`.
@@ -123,7 +124,7 @@ impl Link {
             if bytes.is_empty() {
                 return Poll::Ready(Ok(0));
             }
-            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+            let count = ready!(self.stream.poll_write(cx, bytes))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -144,7 +145,7 @@ impl Link {
         }
         loop {
             let slices = [IoSlice::new(&self.output[self.sent..]), IoSlice::new(bytes)];
-            let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &slices))?;
+            let count = ready!(self.stream.poll_write_vectored(cx, &slices))?;
             let pending = self.output.len() - self.sent;
             self.advance(count.min(pending))?;
             if self.is_flushed() {
@@ -172,7 +173,7 @@ impl Link {
     /// Says that nothing more will be sent.
     pub fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_flush(cx))?;
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.stream.poll_shutdown(cx)
     }
 
     /// Gives back all memory that holds nothing.

@@ -12,6 +12,7 @@ pub mod link;
 pub mod request;
 pub mod settings;
 pub mod sticky;
+pub mod stream;
 pub mod tunnel;
 pub mod upstreams;
 pub mod worker;

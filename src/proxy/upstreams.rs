@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::buffers::BufferPool;
 use super::error::{Cause, ProxyError};
 use super::link::{Link, Patience};
+use super::stream::Stream;
 use crate::domain::endpoint::Endpoint;
 
 /// Idle connections kept per endpoint and worker.
@@ -105,6 +106,6 @@ impl Upstreams {
         };
         // Without it small requests wait for acknowledgements; a socket that cannot be tuned still works.
         let _untuned = stream.set_nodelay(true);
-        Ok(Link::new(stream, address, &self.buffers))
+        Ok(Link::new(Stream::Plain(stream), address, &self.buffers))
     }
 }

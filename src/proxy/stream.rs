@@ -1,0 +1,87 @@
+//! What a link runs over: TCP, or TLS over TCP. An enum, since these are all there are.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
+
+/// An open byte stream.
+#[derive(Debug)]
+pub enum Stream {
+    /// Clear text.
+    Plain(TcpStream),
+    /// TLS, of either side.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Ready when a read may bring something (or the end, or an error): asked before memory is taken to read into.
+    pub fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Plain(tcp) => tcp.poll_read_ready(cx),
+            Stream::Tls(tls) => {
+                let (tcp, state) = tls.get_ref();
+                // While it wants to read it holds no plaintext that we could have.
+                if state.wants_read() { tcp.poll_read_ready(cx) } else { Poll::Ready(Ok(())) }
+            }
+        }
+    }
+
+    /// Reads once; ready with 0 at the end.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(room);
+        match self {
+            Stream::Plain(tcp) => ready!(Pin::new(tcp).poll_read(cx, &mut buffer))?,
+            Stream::Tls(tls) => match ready!(Pin::new(tls).poll_read(cx, &mut buffer)) {
+                // Many peers close without the goodbye of TLS. Where that could cut a message short its framing tells.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+                read => read?,
+            },
+        }
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// Writes once.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Stream::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Stream::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
+        }
+    }
+
+    /// Writes once, from several places.
+    pub fn poll_write_vectored(&mut self, cx: &mut Context<'_>, bytes: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self {
+            Stream::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bytes),
+            Stream::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bytes),
+        }
+    }
+
+    /// Hands what TLS holds back to the kernel; clear text holds nothing back.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Plain(_) => Poll::Ready(Ok(())),
+            Stream::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    /// Says that nothing more will be written.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Stream::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+
+    /// Whether the kernel knows of an error on the connection, such as a reset.
+    pub fn is_broken(&self) -> bool {
+        let tcp = match self {
+            Stream::Plain(tcp) => tcp,
+            Stream::Tls(tls) => tls.get_ref().0,
+        };
+        !matches!(tcp.take_error(), Ok(None))
+    }
+}
