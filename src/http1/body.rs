@@ -10,7 +10,7 @@ use super::refusal::Refusal;
 
 /// Bytes of chunk extensions that one body may have. Nobody uses them; each chunk may have some.
 pub const EXTENSION_BYTES_MAX: usize = 16 << 10;
-/// Bytes that a trailer section may have.
+/// A trailer section has fewer bytes than this.
 pub const TRAILER_BYTES_MAX: usize = 16 << 10;
 /// Lines that a trailer section may have.
 pub const TRAILER_COUNT_MAX: usize = 64;
@@ -230,7 +230,7 @@ impl Body {
         let trailers = self.trailers.get_or_insert_default();
         let mut taken = 0;
         for line in input.split_inclusive(|byte| *byte == b'\n') {
-            if trailers.section.len() + line.len() > TRAILER_BYTES_MAX {
+            if trailers.section.len() + line.len() >= TRAILER_BYTES_MAX {
                 return Err(Refusal::TrailersTooLarge);
             }
             trailers.section.extend_from_slice(line);

@@ -13,12 +13,12 @@
 //! We refuse, hyper accepts: bare LF as a line end; more than one empty line before a request; a missing, empty, repeated
 //! or malformed `Host`, or one that differs from the target's authority; any target that is not one of the four forms
 //! for its method, or has a fragment or a byte that is not visible ASCII; `Content-Length` together with
-//! `Transfer-Encoding`, or repeated; any transfer coding beside `chunked`; a body on `CONNECT`; whitespace after a
-//! chunk size, more than sixteen digits of it, control bytes in a chunk extension; trailers that would change framing,
-//! routing or identity.
+//! `Transfer-Encoding`, repeated, or above 2^63 - 1; any transfer coding beside `chunked`; a body on `CONNECT`; whitespace
+//! after a chunk size, more than sixteen digits of it, control bytes in a chunk extension; trailers that would change
+//! framing, routing or identity.
 //!
-//! We accept, hyper refuses: targets with visible bytes that URIs do not have (`<`, `>`, `^`, `` ` ``, ...), since
-//! browsers send them and they pass through byte for byte; numbers of fields and sizes of heads between hyper's limits and ours.
+//! We accept, hyper refuses: targets with `<`, `>`, `` ` `` or `"`, which are no part of URIs, but browsers send them and
+//! they pass through byte for byte; and heads between hyper's limits and ours.
 
 pub mod body;
 pub mod framing;
@@ -36,3 +36,6 @@ pub use name::{Name, NameSet};
 pub use parse::{Limits, Progress};
 pub use refusal::Refusal;
 pub use target::Destination;
+
+#[cfg(test)]
+mod tests;

@@ -245,7 +245,7 @@ fn diagnose(input: &[u8], start: Start, error: httparse::Error) -> Refusal {
     match error {
         httparse::Error::TooManyHeaders => Refusal::TooManyFields,
         httparse::Error::HeaderName => Refusal::FieldName,
-        httparse::Error::NewLine => Refusal::BareCarriageReturn,
+        httparse::Error::NewLine => Refusal::Version, // every line ends well, so something stands behind the version
         _ => Refusal::FieldValue,
     }
 }

@@ -115,8 +115,9 @@ fn check_authority(authority: &[u8]) -> Result<(), Refusal> {
 }
 
 fn is_port(digits: &[u8]) -> bool {
-    let value = digits.iter().fold(0u32, |value, digit| value * 10 + u32::from(digit.wrapping_sub(b'0')));
-    (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit) && value <= u32::from(u16::MAX)
+    // Five digits cannot overflow.
+    let value = || digits.iter().fold(0u32, |value, digit| value * 10 + u32::from(digit - b'0'));
+    (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit) && value() <= u32::from(u16::MAX)
 }
 
 /// The unreserved characters of RFC 3986: what host names on the web consist of. Commas, percent signs and the other
