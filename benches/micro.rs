@@ -1,5 +1,8 @@
 //! What the steps of a request cost on their own. A group per module; a budget stands beside each where there is one.
 
+#[path = "micro/telemetry.rs"]
+mod telemetry;
+
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -82,5 +85,5 @@ fn pass_on(text: &[u8], limits: &Limits, head: &mut Head, out: &mut Vec<u8>) -> 
     complete && framing && found && added
 }
 
-criterion_group!(benches, http1);
+criterion_group!(benches, http1, telemetry::telemetry);
 criterion_main!(benches);
