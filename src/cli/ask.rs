@@ -3,15 +3,30 @@
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use bytes::Bytes;
+
 use super::{Failure, Router, load, print, show};
 use crate::adapters::admin::client::Client;
+use crate::adapters::bus;
 use crate::config::Config;
+use crate::domain::dice::Dice;
+use crate::domain::protocol::envelope::Outgoing;
 
 /// Publishes over NATS if that is configured and no router is named, else through the router.
 pub(super) fn publish(router: &Router, subject: String, message: String) -> Result<(), Failure> {
     let config = load::config(router.file.config.as_deref())?;
-    wait(client(router, &config).publish(&subject, message))??;
-    print(&format!("published on {subject}\n"))
+    let by = match &config.nats {
+        Some(nats) if router.admin.is_none() => {
+            let outgoing = Outgoing { subject: subject.clone(), payload: Bytes::from(message), reply: None };
+            let dice = Dice::seeded(uuid::Uuid::new_v4().as_u64_pair().0);
+            wait(bus::publish(nats, outgoing, dice))??
+        }
+        _ => {
+            wait(client(router, &config).publish(&subject, message))??;
+            "the router".into()
+        }
+    };
+    print(&format!("published on {subject} by {by}\n"))
 }
 
 /// The route table, for people or as JSON.
