@@ -78,7 +78,12 @@ pub enum Outcome {
         /// The time it had.
         timeout: Duration,
     },
-    /// The client went away first, or the attempt says nothing about the instance (a reused connection was already dead).
+    /// The client went away while it waited for the response head: the latency is at least this.
+    Abandoned {
+        /// From the request sent to the end of the client's patience.
+        waited: Duration,
+    },
+    /// The attempt says nothing about the instance (a reused connection was already dead).
     Cancelled,
 }
 
@@ -217,6 +222,10 @@ impl Live {
         debug_assert!(before > 0, "answered without begin");
         match outcome {
             Outcome::Cancelled => None,
+            Outcome::Abandoned { waited } => {
+                self.sample_wait(fleet, ln_seconds(waited), now);
+                None
+            }
             Outcome::Ok { latency } => {
                 self.completed.fetch_add(1, Relaxed);
                 fleet.sample_failure(false);
@@ -317,6 +326,17 @@ impl Live {
             };
             (from + alpha * (sample - from), now)
         });
+    }
+
+    /// A wait without an answer counts only if it was longer than what was expected: without this, an instance that hangs
+    /// would look idle to clients that are less patient than the timeout.
+    fn sample_wait(&self, fleet: &Fleet, waited: f32, now: Moment) {
+        let Some(mean) = fleet.latency_so_far() else { return };
+        let (estimate, at) = self.latency.load();
+        let expected = if estimate.is_nan() { mean } else { mean + forgotten(estimate - mean, at, ticks(now)) };
+        if waited > expected {
+            self.sample_latency(waited, mean, now);
+        }
     }
 
     /// How slow it is against the fleet's mean: 1 is as slow, 2 twice as slow. 1 while unknown.

@@ -5,14 +5,19 @@
 
 pub mod affinity;
 pub mod derived;
+pub mod explain;
 pub mod fleet;
 pub mod live;
 pub mod score;
 pub mod strategy;
 
+#[cfg(test)]
+mod fixture;
 mod packed;
 
 pub use affinity::pinned;
+pub use derived::Derived;
+pub use explain::{Explained, explain};
 pub use fleet::Fleet;
 pub use live::{Live, Outcome, State};
-pub use strategy::{NoPick, Strategy, Wish, pick};
+pub use strategy::{Eligibility, NoPick, Strategy, Wish, pick};

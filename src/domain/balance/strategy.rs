@@ -116,19 +116,13 @@ pub fn pick<'a>(pool: &'a Pool, wish: &Wish, now: Moment, dice: &mut Dice) -> Re
     let strict = Rules::strict(pool, wish, now);
     match choose(pool, wish, &strict, dice) {
         Some(endpoint) => Ok(endpoint),
-        None => pick_relaxed(pool, wish, strict, dice),
+        None => pick_relaxed(pool, wish, &strict, dice),
     }
 }
 
 #[cold]
-fn pick_relaxed<'a>(pool: &'a Pool, wish: &Wish, strict: Rules, dice: &mut Dice) -> Result<&'a Arc<Endpoint>, NoPick> {
-    let relaxed = [
-        Rules { heed_ejection: false, ..strict },
-        Rules { heed_ejection: false, zone: None, ..strict },
-        Rules { tried: &[], ..strict },
-        Rules { heed_ejection: false, zone: None, tried: &[], ..strict },
-    ];
-    if let Some(endpoint) = relaxed.iter().find_map(|rules| choose(pool, wish, rules, dice)) {
+fn pick_relaxed<'a>(pool: &'a Pool, wish: &Wish, strict: &Rules, dice: &mut Dice) -> Result<&'a Arc<Endpoint>, NoPick> {
+    if let Some(endpoint) = strict.relaxed().iter().find_map(|rules| choose(pool, wish, rules, dice)) {
         return Ok(endpoint);
     }
     let anyone = pool.endpoints.iter().any(|e| e.live.state() == State::Running);
@@ -138,7 +132,7 @@ fn pick_relaxed<'a>(pool: &'a Pool, wish: &Wish, strict: Rules, dice: &mut Dice)
 /// Who may be picked, at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules<'a> {
-    now: Moment,
+    pub(super) now: Moment,
     zone: Option<&'a str>,
     heed_ejection: bool,
     /// 0 is unlimited.
@@ -146,8 +140,25 @@ pub(super) struct Rules<'a> {
     tried: &'a [u64],
 }
 
+/// Whether an endpoint may be picked, and if not, the first reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eligibility {
+    /// It may.
+    Eligible,
+    /// It is starting or draining.
+    NotRunning,
+    /// Another zone is preferred.
+    OtherZone,
+    /// It is ejected, or on probation with all its trial requests under way.
+    LeftOut,
+    /// It has `max_conns` requests in flight.
+    Full,
+    /// This request has been there.
+    Tried,
+}
+
 impl<'a> Rules<'a> {
-    fn strict(pool: &Pool, wish: &Wish<'a>, now: Moment) -> Rules<'a> {
+    pub(super) fn strict(pool: &Pool, wish: &Wish<'a>, now: Moment) -> Rules<'a> {
         Rules {
             now,
             zone: wish.zone.filter(|_| wish.first_attempt),
@@ -158,13 +169,35 @@ impl<'a> Rules<'a> {
         }
     }
 
-    fn admit(&self, endpoint: &Endpoint) -> bool {
+    /// What may be ignored, step by step, while nobody is left.
+    pub(super) fn relaxed(&self) -> [Rules<'a>; 4] {
+        [
+            Rules { heed_ejection: false, ..*self },
+            Rules { heed_ejection: false, zone: None, ..*self },
+            Rules { tried: &[], ..*self },
+            Rules { heed_ejection: false, zone: None, tried: &[], ..*self },
+        ]
+    }
+
+    pub(super) fn judge(&self, endpoint: &Endpoint) -> Eligibility {
         let live = &endpoint.live;
-        live.state() == State::Running
-            && self.zone.is_none_or(|zone| *zone == *endpoint.zone)
-            && !(self.heed_ejection && live.is_left_out(self.now))
-            && (self.max_conns == 0 || live.open() < self.max_conns)
-            && !self.tried.contains(&endpoint.serial)
+        if live.state() != State::Running {
+            Eligibility::NotRunning
+        } else if self.zone.is_some_and(|zone| *zone != *endpoint.zone) {
+            Eligibility::OtherZone
+        } else if self.heed_ejection && live.is_left_out(self.now) {
+            Eligibility::LeftOut
+        } else if self.max_conns > 0 && live.open() >= self.max_conns {
+            Eligibility::Full
+        } else if self.tried.contains(&endpoint.serial) {
+            Eligibility::Tried
+        } else {
+            Eligibility::Eligible
+        }
+    }
+
+    pub(super) fn admit(&self, endpoint: &Endpoint) -> bool {
+        self.judge(endpoint) == Eligibility::Eligible
     }
 }
 
@@ -336,7 +369,7 @@ fn takes_part(share: f32, round: u64, index: u64) -> bool {
 }
 
 /// Maglev: the table's endpoint for this key, or the next in the table that may be picked.
-fn by_hash<'a>(pool: &'a Pool, key: &[u8], rules: &Rules) -> Option<&'a Arc<Endpoint>> {
+pub(super) fn by_hash<'a>(pool: &'a Pool, key: &[u8], rules: &Rules) -> Option<&'a Arc<Endpoint>> {
     let table = pool.derived.maglev(pool);
     if table.is_empty() {
         return None;
@@ -345,3 +378,6 @@ fn by_hash<'a>(pool: &'a Pool, key: &[u8], rules: &Rules) -> Option<&'a Arc<Endp
     let (before, after) = table.split_at(begin);
     after.iter().chain(before).map(|&index| &pool.endpoints[index as usize]).find(|e| rules.admit(e))
 }
+
+#[cfg(test)]
+mod tests;
