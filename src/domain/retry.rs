@@ -132,3 +132,82 @@ fn faded(word: u64, now: u32) -> f32 {
     let passed = if passed > u32::MAX / 2 { 0 } else { passed };
     count * (-(passed as f32) / (1e3 * RECENT_SECONDS)).exp()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// For `(idempotent, replayable)` = yes yes, no yes, yes no, no no.
+    #[track_caller]
+    fn check(failure: Failure, expected: [Retry; 4]) {
+        let all = [(true, true), (false, true), (true, false), (false, false)];
+        let judged = all.map(|(idempotent, replayable)| judge(failure, Replay { idempotent, replayable }));
+        assert_eq!(judged, expected, "{failure:?}");
+    }
+
+    #[test]
+    fn only_what_is_harmless_is_tried_again() {
+        use Retry::{FreshConnection, Never, OtherEndpoint};
+        check(Failure::Connect, [OtherEndpoint, OtherEndpoint, Never, Never]);
+        check(Failure::ReusedConnectionDead, [FreshConnection, FreshConnection, Never, Never]);
+        check(Failure::ClosedEarly, [OtherEndpoint, Never, Never, Never]);
+        check(Failure::Broken, [Never; 4]);
+        check(Failure::TimedOut, [Never; 4]);
+    }
+
+    #[test]
+    fn methods_are_idempotent_by_the_book() {
+        let safe: Vec<&str> = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "get", "CONNECT"]
+            .into_iter()
+            .filter(|method| is_idempotent(method))
+            .collect();
+        assert_eq!(safe, ["GET", "PUT", "DELETE", "HEAD"]);
+    }
+
+    fn second(n: f64) -> Moment {
+        Moment::from_nanos(1 << 40) + Duration::from_secs_f64(n)
+    }
+
+    /// Retries granted while as many are asked for as there are requests, after a minute of getting used to it.
+    fn granted(requests_per_second: usize, seconds: usize) -> f64 {
+        let budget = Budget::default();
+        let mut granted = 0;
+        for step in 0..(60 + seconds) * requests_per_second {
+            let now = second(step as f64 / requests_per_second as f64);
+            budget.request(now);
+            granted += usize::from(budget.take(now) && step >= 60 * requests_per_second);
+        }
+        granted as f64 / seconds as f64
+    }
+
+    #[test]
+    fn a_fifth_of_the_requests_may_be_tried_again() {
+        let per_second = granted(1_000, 10);
+        assert!((190.0..210.0).contains(&per_second), "{per_second} a second");
+    }
+
+    #[test]
+    fn three_a_second_are_always_allowed() {
+        let per_second = granted(5, 100);
+        assert!((2.8..3.2).contains(&per_second), "{per_second} a second");
+        assert!(Budget::default().take(second(0.0)));
+    }
+
+    #[test]
+    fn a_storm_is_cut_off() {
+        let budget = Budget::default();
+        let granted = (0..1_000).filter(|_| budget.take(second(0.0))).count();
+        assert_eq!(granted, 30);
+        assert!(!budget.take(second(0.1)));
+        assert!(budget.take(second(1.0)));
+    }
+
+    #[test]
+    fn a_clock_read_out_of_order_is_harmless() {
+        let budget = Budget::default();
+        (0..30).for_each(|_| assert!(budget.take(second(5.0))));
+        assert!(!budget.take(second(4.9)));
+    }
+}

@@ -148,7 +148,7 @@ impl<'a> Listed<'a> {
             waiting: live.waiting(),
             weight: endpoint.weight,
             failure_rate: live.failure_rate(),
-            relative_latency: live.relative_latency(pool.fleet.latency(), now),
+            relative_latency: live.relative_latency(&pool.fleet, now),
             load: heard.map(|heard| Reported { instance: heard.instance.into(), host: heard.host.into() }),
             heartbeat_age_ms: heard.map(|heard| millis(now.since(heard.at))),
         }

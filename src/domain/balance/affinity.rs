@@ -64,3 +64,89 @@ pub fn of_process<'a>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::balance::fixture::{NOW, attempt, counted, of, pool};
+    use crate::domain::balance::{Live, Outcome, Strategy};
+    use crate::domain::endpoint::Facts;
+    use crate::domain::identity::{Address, AppId, InstanceId};
+    use crate::domain::tags::Tags;
+
+    #[track_caller]
+    fn check_pinned(pool: &Pool, instance: &str, expected: Option<&str>) {
+        assert_eq!(pinned(pool, instance, NOW).map(|e| e.address.host()), expected);
+    }
+
+    fn big(first: &str) -> Pool {
+        let rest: String = (0..100).map(|i| format!("e{i}\n")).collect();
+        pool(Strategy::Adaptive, &format!("{first}\n{rest}"))
+    }
+
+    #[test]
+    fn a_session_stays_whatever_the_load() {
+        for pool in [pool(Strategy::Adaptive, "a waiting=99\nb"), big("a waiting=99")] {
+            check_pinned(&pool, "a", Some("a"));
+            check_pinned(&pool, "nobody", None);
+            check_pinned(&pool, "", None);
+        }
+    }
+
+    #[test]
+    fn everybody_in_a_big_pool_is_found() {
+        let pool = big("a");
+        pool.endpoints.iter().for_each(|e| check_pinned(&pool, e.instance.as_str(), Some(e.address.host())));
+    }
+
+    #[test]
+    fn draining_keeps_sessions_and_starting_has_none() {
+        let pool = pool(Strategy::Adaptive, "leaving state=draining\ncoming state=starting\nb");
+        check_pinned(&pool, "leaving", Some("leaving"));
+        check_pinned(&pool, "coming", None);
+    }
+
+    #[test]
+    fn ejected_and_full_instances_lose_sessions() {
+        let pool = counted(Pool { max_conns: 2, ..pool(Strategy::Adaptive, "a\nfull open=1 waiting=1\nc") });
+        check_pinned(&pool, "full", None);
+        check_pinned(&pool, "a", Some("a"));
+        (0..5).for_each(|_| _ = attempt(&pool, "a", Outcome::ConnectFailed, NOW));
+        check_pinned(&pool, "a", None);
+    }
+
+    #[test]
+    fn an_instance_without_an_id_is_never_pinned_to() {
+        let nameless = Arc::new(Endpoint::new(0, Facts::at(Address::new("a", 80)), Arc::new(Live::new(NOW))));
+        check_pinned(&of(Strategy::Adaptive, Box::new([nameless])), "", None);
+    }
+
+    fn numbered(app: &str, index: &str, process: Option<&str>, serial: u64) -> Arc<Endpoint> {
+        let facts = Facts {
+            app: AppId::new(app),
+            index: index.into(),
+            instance: InstanceId::new("i"),
+            tags: Tags::new(process.map(|id| ("process_id", id))),
+            ..Facts::at(Address::new(&format!("{app}-{index}"), 80))
+        };
+        Arc::new(Endpoint::new(serial, facts, Arc::new(Live::new(NOW))))
+    }
+
+    #[test]
+    fn instances_are_addressed_by_app_or_process_and_number() {
+        let endpoints = [
+            numbered("app", "0", Some("web"), 0),
+            numbered("app", "1", Some("web"), 1),
+            numbered("other", "1", Some("worker"), 2),
+        ];
+        endpoints[0].live.begin(NOW);
+        let pool = of(Strategy::Adaptive, Box::new(endpoints));
+        let mut dice = Dice::seeded(1);
+        assert_eq!(of_app(&pool, "app", "1").map(|e| e.serial), Some(1));
+        assert_eq!(of_app(&pool, "app", "2").map(|e| e.serial), None);
+        assert_eq!(of_process(&pool, "worker", Some("1"), &mut dice).map(|e| e.serial), Some(2));
+        assert_eq!(of_process(&pool, "worker", Some("0"), &mut dice).map(|e| e.serial), None);
+        assert_eq!(of_process(&pool, "web", None, &mut dice).map(|e| e.serial), Some(1), "the idle one");
+        assert_eq!(of_process(&pool, "none", None, &mut dice).map(|e| e.serial), None);
+    }
+}

@@ -49,7 +49,7 @@ pub fn explain<'a>(pool: &'a Pool, wish: &Wish, config: &ScoreConfig, now: Momen
             loads: live.heard().and_then(|heard| config.loads(&heard.host, &heard.instance)),
             weight: strategy::article_weight(endpoint, fleet.article_mean()),
             capacity: live.capacity().unwrap_or(fleet.capacity_mean()) / fleet.capacity_mean(),
-            relative_latency: live.relative_latency(fleet.latency(), now),
+            relative_latency: live.relative_latency(fleet, now),
             slow_start: live.slow_start(now),
             cost: costs.as_ref().map(|costs| costs[index]),
             probability,
@@ -116,3 +116,6 @@ fn cheapest_of(candidates: usize, eligible: &[usize], costs: &[f32], shares: &mu
         cheaper += equals.len();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,7 +73,7 @@ fn endpoint((serial, line): (usize, &str)) -> Arc<Endpoint> {
             "zone" => facts.zone = value.into(),
             "weight" => facts.weight = number() as f32,
             "host" => facts.agent = Some(AgentId::new(value)),
-            "age" => live = Live::new(at(-number())),
+            "age" => live = Live::new(Moment::from_nanos(NOW.as_nanos() - (number() * 1e9) as u64)),
             "state" if value == "starting" => live.set_state(State::Starting, NOW),
             "state" if value == "draining" => live.set_state(State::Draining, NOW),
             "cpu" => instance.cpu = percent(),

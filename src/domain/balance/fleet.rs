@@ -69,10 +69,9 @@ impl Fleet {
         self.failures.load()
     }
 
-    /// Mean of ln(seconds to the response head) over the fleet, once it is worth something.
-    pub fn latency(&self) -> Option<f32> {
-        let (mean, samples) = self.latency.load();
-        (samples >= SAMPLES_NEEDED).then_some(mean)
+    /// Whether there were answers enough to tell who is slow.
+    pub fn knows_latency(&self) -> bool {
+        self.latency.load().1 >= SAMPLES_NEEDED
     }
 
     /// Takes one honest latency into the mean; returns the mean.
@@ -150,5 +149,45 @@ impl Fleet {
 
     pub(super) fn set_article_mean(&self, mean: f32) {
         self.article_mean.store(mean);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn responses_are_counted_by_class() {
+        let fleet = Fleet::default();
+        [101, 200, 204, 302, 404, 499, 500, 599, 42, 999].into_iter().for_each(|status| fleet.count_response(status));
+        assert_eq!(fleet.responses(), [1, 2, 1, 2, 4]);
+    }
+
+    #[test]
+    fn the_failure_rate_is_that_of_the_last_few_hundred() {
+        let fleet = Fleet::default();
+        (0..2_000).for_each(|n| _ = fleet.sample_failure(n % 4 == 0));
+        assert!((0.2..0.3).contains(&fleet.failure_rate()), "{}", fleet.failure_rate());
+        (0..2_000).for_each(|_| _ = fleet.sample_failure(false));
+        assert!(fleet.failure_rate() < 0.001);
+    }
+
+    #[test]
+    fn positions_are_handed_out_once() {
+        let fleet = Fleet::default();
+        let mut all: Vec<u64> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..4)
+                .map(|seed| {
+                    let fleet = &fleet;
+                    scope.spawn(move || {
+                        let mut dice = Dice::seeded(seed);
+                        (0..1000).map(|_| fleet.next_position(&mut dice)).collect::<Vec<u64>>()
+                    })
+                })
+                .collect();
+            workers.into_iter().flat_map(|worker| worker.join().expect("workers do not panic")).collect()
+        });
+        all.sort_unstable();
+        assert!(all.windows(2).all(|pair| pair[0] + 1 == pair[1]));
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::derived;
 use super::fleet::Fleet;
 use super::packed::{AtomicF32, AtomicPair, seconds_between, ticks};
 use super::score::Learnt;
@@ -113,9 +114,10 @@ pub struct Heard {
 
 /// Shared by all workers and snapshots. What a pick reads comes first and fills one cache line.
 #[derive(Debug)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub struct Live {
-    /// EWMA of ln(seconds to the response head), and the tick of the last sample; NaN before the first.
+    /// EWMA of how far ln(seconds to the response head) is from the fleet's mean, and the tick of the last sample; NaN
+    /// before the first. Kept as a distance, so that a change of the whole fleet's pace makes nobody look fast or slow.
     latency: AtomicPair,
     ejected_until: AtomicU64,
     born: AtomicU64,
@@ -232,7 +234,7 @@ impl Live {
                 self.succeeded();
                 let sample = ln_seconds(latency);
                 let mean = fleet.sample_latency(sample);
-                self.sample_latency(sample, mean, now);
+                self.sample_latency(sample - mean, now);
                 None
             }
             Outcome::Failed { latency } => {
@@ -265,7 +267,7 @@ impl Live {
         if kind == Kind::Silence || worse_than_the_fleet {
             // Leans on the mean of honest latencies; while there is none, nothing says what slow means here.
             if let Some(mean) = fleet.latency_so_far() {
-                self.sample_latency(ln_seconds(took).max(FAILURE_SECONDS.ln()), mean, now);
+                self.sample_latency(ln_seconds(took).max(FAILURE_SECONDS.ln()) - mean, now);
             }
         }
         let standing = Standing::of(word);
@@ -316,15 +318,13 @@ impl Live {
         self.health.load().0
     }
 
-    fn sample_latency(&self, sample: f32, mean: f32, now: Moment) {
+    /// Takes in one more `ln(seconds) - mean`.
+    fn sample_latency(&self, distance: f32, now: Moment) {
         let now = ticks(now);
         self.latency.update(|estimate, at| {
-            let (from, alpha) = if estimate.is_nan() {
-                (mean, ALPHA_FIRST)
-            } else {
-                (mean + forgotten(estimate - mean, at, now), ALPHA)
-            };
-            (from + alpha * (sample - from), now)
+            let (from, alpha) =
+                if estimate.is_nan() { (0.0, ALPHA_FIRST) } else { (forgotten(estimate, at, now), ALPHA) };
+            (from + alpha * (distance - from), now)
         });
     }
 
@@ -333,21 +333,24 @@ impl Live {
     fn sample_wait(&self, fleet: &Fleet, waited: f32, now: Moment) {
         let Some(mean) = fleet.latency_so_far() else { return };
         let (estimate, at) = self.latency.load();
-        let expected = if estimate.is_nan() { mean } else { mean + forgotten(estimate - mean, at, ticks(now)) };
-        if waited > expected {
-            self.sample_latency(waited, mean, now);
+        let expected = if estimate.is_nan() { 0.0 } else { forgotten(estimate, at, ticks(now)) };
+        if waited - mean > expected {
+            self.sample_latency(waited - mean, now);
         }
     }
 
     /// How slow it is against the fleet's mean: 1 is as slow, 2 twice as slow. 1 while unknown.
-    pub fn relative_latency(&self, fleet_mean: Option<f32>, now: Moment) -> f32 {
+    pub fn relative_latency(&self, fleet: &Fleet, now: Moment) -> f32 {
+        if fleet.knows_latency() { self.slowness(now) } else { 1.0 }
+    }
+
+    /// The same where the fleet is known to be known.
+    pub(super) fn slowness(&self, now: Moment) -> f32 {
         let (estimate, at) = self.latency.load();
-        match fleet_mean {
-            Some(mean) if !estimate.is_nan() => {
-                forgotten(estimate - mean, at, ticks(now)).exp().clamp(RELATIVE_MIN, RELATIVE_MAX)
-            }
-            _ => 1.0,
+        if estimate.is_nan() {
+            return 1.0;
         }
+        forgotten(estimate, at, ticks(now)).exp().clamp(RELATIVE_MIN, RELATIVE_MAX)
     }
 
     /// The share of its traffic that a new or returned endpoint gets: from a tenth to all within ten seconds.
@@ -414,6 +417,9 @@ fn forgotten(distance: f32, since: u32, now: u32) -> f32 {
 
 /// ±10 %, so that endpoints ejected together do not all return together. The nanoseconds of `now` are chance enough.
 fn jittered(term: Duration, now: Moment) -> Duration {
-    let scattered = now.as_nanos().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+    let scattered = derived::hash(&now.as_nanos().to_le_bytes()) >> 40;
     term.mul_f32(0.9 + 0.2 * (scattered as f32 / (1u32 << 24) as f32))
 }
+
+#[cfg(test)]
+mod tests;

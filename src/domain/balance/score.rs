@@ -117,7 +117,9 @@ impl ScoreConfig {
 
     /// The article's weight: `max(1, round(100 (1 - load)))`.
     pub fn weight(&self, load: f64) -> f32 {
-        (100.0 * (1.0 - load)).round().max(1.0) as f32
+        // Shares are kept as f32: what is 80.5 in decimal must not be rounded down as 80.499999.
+        let percent = (1e6 * (1.0 - load)).round() / 1e4;
+        percent.round().max(1.0) as f32
     }
 }
 
@@ -235,3 +237,6 @@ impl Live {
         self.learn(Heard { instance, host, at: now, interval });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,6 +112,9 @@ pub enum NoPick {
 /// ejected, below `max_conns`, not tried before. If nobody is left, ejection is ignored, then the zone, then that they were
 /// tried; `max_conns` never.
 pub fn pick<'a>(pool: &'a Pool, wish: &Wish, now: Moment, dice: &mut Dice) -> Result<&'a Arc<Endpoint>, NoPick> {
+    if pool.endpoints.is_empty() {
+        return Err(NoPick::Empty);
+    }
     take_census(pool, now);
     let strict = Rules::strict(pool, wish, now);
     match choose(pool, wish, &strict, dice) {
@@ -233,21 +236,21 @@ pub(super) fn scanned(pool: &Pool) -> usize {
 
 /// What `adaptive` must know of the fleet, read once per pick.
 pub(super) struct FleetView {
-    latency: Option<f32>,
+    knows_latency: bool,
     capacity_mean: f32,
 }
 
 impl FleetView {
     pub(super) fn of(pool: &Pool) -> FleetView {
-        FleetView { latency: pool.fleet.latency(), capacity_mean: pool.fleet.capacity_mean() }
+        FleetView { knows_latency: pool.fleet.knows_latency(), capacity_mean: pool.fleet.capacity_mean() }
     }
 
     /// The expected cost of sending one more request there (DESIGN 4.2). Only comparisons have a meaning.
     pub(super) fn cost(&self, endpoint: &Endpoint, now: Moment) -> f32 {
         let live = &endpoint.live;
         let capacity = live.capacity().unwrap_or(self.capacity_mean);
-        (live.waiting() + 1) as f32 * live.relative_latency(self.latency, now)
-            / (capacity * live.slow_start(now) * endpoint.weight)
+        let slowness = if self.knows_latency { live.slowness(now) } else { 1.0 };
+        (live.waiting() + 1) as f32 * slowness / (capacity * live.slow_start(now) * endpoint.weight)
     }
 }
 
@@ -336,15 +339,23 @@ fn by_weight<'a>(pool: &'a Pool, rules: &Rules, dice: &mut Dice) -> Option<&'a A
     let all = &pool.endpoints;
     let heaviest = 100.0 * pool.derived.heaviest(pool);
     let mean = pool.fleet.article_mean();
-    for _ in 0..4 * all.len() + 64 {
+    let mut met = false;
+    for step in 0..4 * all.len() + 64 {
+        // A whole round without anybody eligible: leave the positions to others.
+        if step == all.len() && !met {
+            break;
+        }
         let position = pool.fleet.next_position(dice);
         let (round, index) = (position / all.len() as u64, position % all.len() as u64);
         let endpoint = &all[index as usize];
-        if takes_part(article_weight(endpoint, mean) / heaviest, round, index) && rules.admit(endpoint) {
-            return Some(endpoint);
+        if rules.admit(endpoint) {
+            met = true;
+            if takes_part(article_weight(endpoint, mean) / heaviest, round, index) {
+                return Some(endpoint);
+            }
         }
     }
-    // Only light ones are eligible: by chance then, in proportion.
+    // Only light ones are eligible, if any: by chance then, in proportion.
     let weight_of = |e: &Arc<Endpoint>| if rules.admit(e) { article_weight(e, mean) } else { 0.0 };
     let mut left = dice.share() as f32 * all.iter().map(weight_of).sum::<f32>();
     all.iter().find(|e| {
