@@ -5,6 +5,7 @@
 //! that end in a new way become seeds themselves. `FUZZ_ITERATIONS` sets how many inputs each target gets (default
 //! 4,000), `FUZZ_SEED` where chance begins. The same targets run under cargo-fuzz, see `fuzz/`.
 
+mod config;
 mod http1_body;
 mod http1_request_head;
 mod http1_response_head;
@@ -15,6 +16,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use target::{Ending, Target};
 use weighbridge::domain::dice::Dice;
+
+#[test]
+fn config() {
+    attack(&config::TARGET);
+}
 
 #[test]
 fn http1_request_head() {
