@@ -89,6 +89,7 @@ pub struct Running {
     pub conductor: Conductor,
     config: Config,
     settings: Arc<Published<Settings>>,
+    admin_settings: Arc<Published<admin::Settings>>,
     events: mpsc::Sender<Event>,
     access_log: AccessLog,
     workers: Vec<JoinHandle<()>>,
@@ -107,6 +108,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let metrics = Metrics::new(ROUTES_MAX);
     let routes = Published::new(Snapshot::empty(Keyed::new(secret)));
     let settings = Published::new(Settings::of(&config));
+    let admin_settings = Published::new(admin::Settings::of(&config));
 
     let (http, listeners) = worker::bind(&config.http.listen, config.workers)
         .map_err(|(address, cause)| StartError::Listen { key: "http.listen", address, cause })?;
@@ -169,6 +171,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         Admin {
             metrics: metrics.clone(),
             routes: routes.clone(),
+            settings: admin_settings.clone(),
             bus: attached.outgoing.clone(),
             health,
             clock,
@@ -187,6 +190,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         conductor,
         config,
         settings,
+        admin_settings,
         events,
         access_log,
         workers,
@@ -225,8 +229,8 @@ impl Running {
             tracing::warn!(%error, "the log level stays as it was");
         }
         self.settings.publish(Arc::new(Settings::of(&newer)));
+        self.admin_settings.publish(Arc::new(admin::Settings::of(&newer)));
         let _stopped = self.events.send(configured).await;
-        self.access_log.reopen();
         tracing::info!(keys = changes.live.join(", "), "configuration reloaded");
         self.config = newer;
         Ok(())
@@ -293,6 +297,8 @@ pub fn run(config: Config, reread: impl Fn() -> Result<Config, String>) -> Resul
 }
 
 async fn reload(running: &mut Running, reread: impl Fn() -> Result<Config, String>, level: Option<&LevelHandle>) {
+    // Whatever is wrong with the configuration: the file of the access log may have been moved away.
+    running.access_log.reopen();
     let outcome = match reread() {
         Ok(newer) => running.reload(newer, level).await.map_err(|rejection| rejection.to_string()),
         Err(problems) => Err(problems),

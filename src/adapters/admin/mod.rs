@@ -10,10 +10,13 @@ mod server;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::config::Login;
+use crate::config::{BalanceConfig, Config, Login};
+use crate::domain::balance::Wish;
+use crate::domain::balance::score::ScoreConfig;
 use crate::domain::protocol::envelope::Outgoing;
 use crate::domain::table::snapshot::Snapshot;
 use crate::runtime::clock::Clock;
@@ -30,6 +33,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// The route table.
     pub routes: Arc<Published<Snapshot>>,
+    /// What it takes to read the table as the proxy does.
+    pub settings: Arc<Published<Settings>>,
     /// The way onto the bus.
     pub bus: mpsc::Sender<Outgoing>,
     /// What `/health` says.
@@ -38,6 +43,30 @@ pub struct Admin {
     pub clock: Clock,
     /// Needed for everything but `/health`.
     pub login: Option<Login>,
+}
+
+/// What of the configuration decides how the table is to be understood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The router's own threshold for endpoints it hears nothing of.
+    pub stale_after: Duration,
+    /// The article's formula.
+    pub score: ScoreConfig,
+    /// The zone that first attempts stay in, if any.
+    pub zone: Option<String>,
+}
+
+impl Settings {
+    /// Those of `config`.
+    pub fn of(config: &Config) -> Settings {
+        let BalanceConfig { score, zone, prefer_zone, .. } = &config.balance;
+        Settings { stale_after: config.table.stale_after, score: *score, zone: prefer_zone.then(|| zone.clone()) }
+    }
+
+    /// What a request asks of the pick at its first attempt.
+    fn wish(&self) -> Wish<'_> {
+        Wish { zone: self.zone.as_deref(), first_attempt: true, ..Wish::default() }
+    }
 }
 
 /// Whether this router should be sent requests.

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::domain::balance::State;
+use super::Settings;
+use crate::domain::balance::{self, Explained, State};
 use crate::domain::endpoint::{Endpoint, Protocol};
 use crate::domain::load::Usage;
 use crate::domain::moment::Moment;
@@ -20,6 +21,7 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// be tens of megabytes.
 pub(super) struct Listing {
     pools: std::vec::IntoIter<Arc<Pool>>,
+    settings: Arc<Settings>,
     now: Moment,
     part: Part,
 }
@@ -32,14 +34,15 @@ enum Part {
 
 impl Listing {
     /// Sorts the routes by name.
-    pub(super) fn of(snapshot: &Snapshot, now: Moment) -> Listing {
+    pub(super) fn of(snapshot: &Snapshot, settings: Arc<Settings>, now: Moment) -> Listing {
         let mut pools: Vec<_> = snapshot.pools().cloned().collect();
         pools.sort_unstable_by(|a, b| a.route.cmp(&b.route));
-        Listing { pools: pools.into_iter(), now, part: Part::First }
+        Listing { pools: pools.into_iter(), settings, now, part: Part::First }
     }
 
     fn pool(&self, pool: &Pool, out: &mut Vec<u8>) {
-        let endpoints: Vec<_> = pool.endpoints.iter().map(|endpoint| Listed::of(pool, endpoint, self.now)).collect();
+        let explained = balance::explain(pool, &self.settings.wish(), &self.settings.score, self.now);
+        let endpoints: Vec<_> = explained.iter().map(|known| Listed::of(known, &self.settings, self.now)).collect();
         push(out, &*pool.route);
         out.push(b':');
         push(out, &endpoints);
@@ -73,58 +76,66 @@ fn push(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
 }
 
 /// One endpoint of a route. The keys from `address` to `server_cert_domain_san` are gorouter's.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct Listed<'a> {
     /// `host:port`.
-    pub(super) address: Cow<'a, str>,
-    pub(super) availability_zone: Cow<'a, str>,
-    pub(super) protocol: Cow<'a, str>,
-    pub(super) tls: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) route_service_url: Option<Cow<'a, str>>,
-    pub(super) tags: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "str::is_empty")]
-    pub(super) isolation_segment: Cow<'a, str>,
-    #[serde(default, skip_serializing_if = "str::is_empty")]
-    pub(super) private_instance_id: Cow<'a, str>,
-    #[serde(default, skip_serializing_if = "str::is_empty")]
-    pub(super) server_cert_domain_san: Cow<'a, str>,
+    address: Cow<'a, str>,
+    availability_zone: Cow<'a, str>,
+    protocol: Cow<'a, str>,
+    tls: bool,
+    /// Seconds after which the router forgets an endpoint it hears nothing of; it may have asked for less itself.
+    ttl: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route_service_url: Option<Cow<'a, str>>,
+    tags: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    isolation_segment: Cow<'a, str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    private_instance_id: Cow<'a, str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    server_cert_domain_san: Cow<'a, str>,
 
-    #[serde(default, skip_serializing_if = "str::is_empty")]
-    pub(super) app: Cow<'a, str>,
-    #[serde(default, skip_serializing_if = "str::is_empty")]
-    pub(super) index: Cow<'a, str>,
-    #[serde(default, skip_serializing_if = "str::is_empty")]
-    pub(super) dea: Cow<'a, str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    app: Cow<'a, str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    index: Cow<'a, str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    dea: Cow<'a, str>,
     /// `running`, `starting`, `draining` or `ejected`.
-    pub(super) state: Cow<'a, str>,
+    state: Cow<'a, str>,
     /// Milliseconds until it is no longer ejected.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) ejected_for_ms: Option<u64>,
-    /// Requests in flight, to the end of the body or tunnel.
-    pub(super) in_flight: u32,
-    /// Requests that wait for their response head.
-    pub(super) waiting: u32,
-    /// Static weight.
-    pub(super) weight: f32,
-    /// Share of recent attempts that failed.
-    pub(super) failure_rate: f32,
-    /// Against the mean of the route: 2 is twice as slow.
-    pub(super) relative_latency: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ejected_for_ms: Option<u64>,
     /// What it and its host reported last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) load: Option<Reported>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    load: Option<Reported>,
     /// Age of that report in milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) heartbeat_age_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    heartbeat_age_ms: Option<u64>,
+    /// What the article's formula makes of that report: 0 is idle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    score: Option<f64>,
+    /// The weight that follows from it, times the static one.
+    weight: f32,
+    static_weight: f32,
+    /// Chance that the next request goes there.
+    chance: f64,
+    /// Requests in flight, to the end of the body or tunnel.
+    in_flight: u32,
+    /// Requests that wait for their response head.
+    waiting: u32,
+    /// Share of recent attempts that failed.
+    failure_rate: f32,
+    /// Against the mean of the route: 2 is twice as slow.
+    relative_latency: f32,
 }
 
 impl<'a> Listed<'a> {
-    /// What is known of `endpoint` at `now`.
-    pub(super) fn of(pool: &Pool, endpoint: &'a Endpoint, now: Moment) -> Listed<'a> {
+    /// What is known of an endpoint at `now`.
+    pub(super) fn of(known: &Explained<'a>, settings: &Settings, now: Moment) -> Listed<'a> {
+        let endpoint = known.endpoint;
         let live = &endpoint.live;
         let heard = live.heard();
-        let left_out = live.ejected_until(now);
         let tls_name = endpoint.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
         Listed {
             address: endpoint.address.to_string().into(),
@@ -134,6 +145,7 @@ impl<'a> Listed<'a> {
                 Protocol::Http2 => "http2".into(),
             },
             tls: endpoint.tls.is_some(),
+            ttl: settings.stale_after.as_secs(),
             route_service_url: endpoint.route_service.as_deref().map(Cow::from),
             tags: endpoint.tags.iter().map(|(key, value)| (key.into(), value.into())).collect(),
             isolation_segment: (&*endpoint.isolation_segment).into(),
@@ -143,18 +155,22 @@ impl<'a> Listed<'a> {
             index: (&*endpoint.index).into(),
             dea: endpoint.agent.as_ref().map_or("", |agent| agent.as_str()).into(),
             state: state_of(endpoint, now).into(),
-            ejected_for_ms: left_out.map(|until| millis(until.since(now))),
-            in_flight: live.open(),
-            waiting: live.waiting(),
-            weight: endpoint.weight,
-            failure_rate: live.failure_rate(),
-            relative_latency: live.relative_latency(&pool.fleet, now),
+            ejected_for_ms: live.ejected_until(now).map(|until| millis(until.since(now))),
             load: heard.map(|heard| Reported { instance: heard.instance.into(), host: heard.host.into() }),
             heartbeat_age_ms: heard.map(|heard| millis(now.since(heard.at))),
+            score: known.loads.map(|loads| loads.load),
+            weight: known.weight,
+            static_weight: endpoint.weight,
+            chance: known.probability,
+            in_flight: live.open(),
+            waiting: live.waiting(),
+            failure_rate: live.failure_rate(),
+            relative_latency: known.relative_latency,
         }
     }
 }
 
+/// Its state as one word.
 pub(super) fn state_of(endpoint: &Endpoint, now: Moment) -> &'static str {
     match endpoint.live.state() {
         State::Running if endpoint.live.ejected_until(now).is_some() => "ejected",
@@ -169,23 +185,23 @@ fn millis(duration: std::time::Duration) -> u64 {
 }
 
 /// Usage as in the messages of the bus.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Reported {
-    pub(super) instance: Shares,
-    pub(super) host: Shares,
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct Reported {
+    instance: Shares,
+    host: Shares,
 }
 
 /// Shares from 0 to 1; absent is unknown.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Shares {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) cpu: Option<f32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) mem: Option<f32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) io: Option<f32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) net: Option<f32>,
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct Shares {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mem: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    io: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    net: Option<f32>,
 }
 
 impl From<Usage> for Shares {

@@ -167,7 +167,8 @@ async fn metrics(admin: &Arc<Admin>) -> Result<Answer, Problem> {
 
 async fn table(admin: &Arc<Admin>) -> Result<Answer, Problem> {
     let admin = admin.clone();
-    let listing = off_thread(move || routes::Listing::of(&admin.routes.get(), admin.clock.now())).await?;
+    let listing =
+        off_thread(move || routes::Listing::of(&admin.routes.get(), admin.settings.get(), admin.clock.now())).await?;
     Ok(stream(listing))
 }
 
@@ -183,10 +184,14 @@ fn explanation(admin: &Admin, asked: Option<&str>) -> Result<Answer, Problem> {
         let problem = "say which host: /v1/explain?host=shop.example.com&path=/cart";
         return Err(Problem::new(StatusCode::BAD_REQUEST, "missing_host", problem));
     };
-    let question =
-        explain::Question { host, path: of("path").unwrap_or("/"), session: of("cookie").unwrap_or_default() };
-    let snapshot = admin.routes.get();
-    Ok(json(StatusCode::OK, &explain::explain(&snapshot, &question, admin.clock.now())))
+    let question = explain::Question {
+        host,
+        path: of("path").unwrap_or("/"),
+        session: of("cookie").filter(|session| !session.is_empty()),
+        hash_key: of("hash"),
+    };
+    let (snapshot, settings) = (admin.routes.get(), admin.settings.get());
+    Ok(json(StatusCode::OK, &explain::explain(&snapshot, &question, &settings, admin.clock.now())))
 }
 
 /// A message was taken over.
