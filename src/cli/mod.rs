@@ -65,7 +65,7 @@ enum Command {
 
     /// Publish a message on the bus
     ///
-    /// Over NATS if the configuration has [nats], else through the admin port of the running router, which tells why
+    /// Over NATS if the configuration has a nats section, else through the admin port of the running router, which tells why
     /// if it would have dropped the message.
     #[command(after_help = "Examples:\n  weighbridge publish router.register \
                             '{\"host\":\"127.0.0.1\",\"port\":9001,\"uris\":[\"shop.example.com\"]}'\n  \

@@ -21,7 +21,7 @@ pub(super) const TABLE: Section = Section {
             "prune_every",
             Kind::Duration { zero: "", least: ms(10), most: ms(3_600_000) },
             "\"30s\"",
-            "How often stale instances are looked for.",
+            "A stale instance is pruned at most this much later.",
         ),
         restart(
             "advertise_interval",
@@ -63,7 +63,7 @@ pub(super) const TABLE: Section = Section {
 pub struct TableConfig {
     /// Longest lease.
     pub stale_after: Duration,
-    /// Time between two prunings.
+    /// A stale instance is pruned at most this much later.
     pub prune_every: Duration,
     /// How often clients are asked to register again; at most `stale_after`.
     pub advertise_interval: Duration,
