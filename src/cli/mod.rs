@@ -22,7 +22,6 @@ use crate::roles::router;
     about = "A load-aware HTTP routing proxy for platforms that run many small apps",
     after_help = EXIT_CODES,
     disable_help_subcommand = true,
-    max_term_width = 100,
 )]
 struct CommandLine {
     #[command(subcommand)]
