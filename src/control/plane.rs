@@ -1,17 +1,26 @@
-//! The control plane as a function: an event and the time go in, effects come out.
+//! The control plane as a function: an event and the time go in, effects come out. No clock, no chance, no sockets, so that
+//! a simulation can drive it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::control::event::Event;
-use crate::domain::hash::Keyed;
 use crate::domain::moment::Moment;
 use crate::domain::protocol::envelope::{Incoming, Outgoing};
+use crate::domain::protocol::heartbeat::{Exited, Heartbeat, Shutdown};
 use crate::domain::protocol::life::RouterStart;
+use crate::domain::protocol::register::Registration;
 use crate::domain::protocol::rejection::Rejection;
-use crate::domain::table::Changes;
-use crate::domain::table::settings::TableSettings;
+use crate::domain::protocol::subject;
+use crate::domain::table::settings::{ConfiguredRoute, TableSettings};
 use crate::domain::table::snapshot::Snapshot;
+use crate::domain::table::{Changes, Heard, RouteTable};
+
+/// Ticks are at most so far apart.
+pub const TICK_EVERY: Duration = Duration::from_secs(1);
+/// When nothing at all was handled for so long, the process or its machine stood still. What instances said meanwhile is
+/// still on its way, so it counts like a time without bus.
+const STANDSTILL: Duration = Duration::from_secs(10);
 
 /// What became of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +46,7 @@ pub struct Effects {
     pub message: Option<(&'static str, Outcome)>,
     /// A heartbeat came so long after the one before of the same agent.
     pub heartbeat_age: Option<Duration>,
-    /// An instance became known that changed at this Unix time (nanoseconds).
+    /// An instance became known that the platform changed at this Unix time (nanoseconds).
     pub registered: Option<i64>,
 }
 
@@ -45,34 +54,132 @@ pub struct Effects {
 #[derive(Debug)]
 pub struct ControlPlane {
     me: RouterStart,
-    #[expect(dead_code, reason = "the table is on its way")]
-    settings: TableSettings,
-    snapshot: Option<Arc<Snapshot>>,
+    table: RouteTable,
+    is_connected: bool,
+    handled_at: Moment,
+    swept_at: Moment,
 }
 
 impl ControlPlane {
-    /// An empty table. `secret` keys the hash of hosts: random in a router, fixed in a test.
-    pub fn new(me: RouterStart, settings: TableSettings, secret: u128, _now: Moment) -> ControlPlane {
-        ControlPlane { me, settings, snapshot: Some(Arc::new(Snapshot::empty(Keyed::new(secret)))) }
+    /// An empty table. `secret` keys its hashes: random in a router, fixed in a test.
+    pub fn new(me: RouterStart, settings: TableSettings, secret: u128, now: Moment) -> ControlPlane {
+        let table = RouteTable::new(settings, secret);
+        ControlPlane { me, table, is_connected: false, handled_at: now, swept_at: now }
     }
 
     /// Takes in one event.
-    pub fn handle(&mut self, event: Event, _now: Moment) -> Effects {
+    pub fn handle(&mut self, event: Event, now: Moment) -> Effects {
+        if now.since(self.handled_at) > STANDSTILL && self.is_connected {
+            self.table.resume(now);
+        }
+        self.handled_at = now;
         let mut effects = Effects::default();
         match event {
-            Event::Connected => effects.outgoing.push(Outgoing {
-                subject: "router.start".to_owned(),
-                payload: self.me.encode(),
-                reply: None,
-            }),
-            Event::Message(incoming) => effects.message = Some(("other", Outcome::Foreign(incoming))),
-            Event::Disconnected | Event::Configured { .. } | Event::Tick => {}
+            Event::Connected => self.on_connected(now, &mut effects),
+            Event::Disconnected => {
+                self.is_connected = false;
+                self.table.suspend();
+            }
+            Event::Message(incoming) => self.on_message(incoming, now, &mut effects),
+            Event::Configured { settings, routes } => self.on_configured(settings, &routes, now, &mut effects),
+            Event::Tick => self.on_tick(now, &mut effects),
         }
         effects
     }
 
-    /// The table as workers are to see it, if that changed since the last call. Loads of endpoints are worked in as well.
-    pub fn snapshot(&mut self, _now: Moment) -> Option<Arc<Snapshot>> {
-        self.snapshot.take()
+    fn on_connected(&mut self, now: Moment, effects: &mut Effects) {
+        self.is_connected = true;
+        self.table.resume(now);
+        effects.outgoing.push(self.start(subject::START.to_owned()));
+    }
+
+    fn on_configured(&mut self, to: TableSettings, routes: &[ConfiguredRoute], now: Moment, effects: &mut Effects) {
+        self.me.register_interval = to.advertise_interval;
+        self.me.prune_threshold = to.stale_after;
+        self.table.configure(to, routes, now, &mut effects.changes);
+    }
+
+    fn on_tick(&mut self, now: Moment, effects: &mut Effects) {
+        self.table.prune(now, &mut effects.changes);
+        if now.since(self.swept_at) >= TICK_EVERY {
+            self.swept_at = now;
+            self.table.sweep(now);
+        }
+    }
+
+    fn on_message(&mut self, incoming: Incoming, now: Moment, effects: &mut Effects) {
+        let payload = &incoming.payload[..];
+        let heard = match incoming.subject.as_str() {
+            subject::REGISTER => (subject::REGISTER, self.on_register(payload, now, effects)),
+            subject::UNREGISTER => (subject::UNREGISTER, self.on_unregister(payload, now, effects)),
+            subject::HEARTBEAT => (subject::HEARTBEAT, self.on_heartbeat(payload, now, effects)),
+            subject::SHUTDOWN => {
+                let shutdown = Shutdown::decode(payload);
+                (subject::SHUTDOWN, shutdown.map(|it| self.table.shutdown(&it, now, &mut effects.changes)))
+            }
+            subject::EXITED => {
+                let exited = Exited::decode(payload);
+                (subject::EXITED, exited.map(|it| self.table.exited(&it, now, &mut effects.changes)))
+            }
+            subject::GREET => {
+                effects.outgoing.extend(incoming.reply.map(|reply| self.start(reply)));
+                (subject::GREET, Ok(Heard::Applied))
+            }
+            _ => {
+                effects.message = Some(("other", Outcome::Foreign(incoming)));
+                return;
+            }
+        };
+        let outcome = match heard.1 {
+            Ok(Heard::Applied) => Outcome::Applied,
+            Ok(Heard::Ignored) => Outcome::Ignored,
+            Err(rejection) => Outcome::Rejected(rejection),
+        };
+        effects.message = Some((heard.0, outcome));
+    }
+
+    fn on_register(&mut self, payload: &[u8], now: Moment, effects: &mut Effects) -> Result<Heard, Rejection> {
+        let registration = Registration::decode(payload)?;
+        let heard = self.table.register(&registration, now, &mut effects.changes);
+        if !effects.changes.arrived.is_empty() {
+            effects.registered = registration.updated_at_ns;
+        }
+        Ok(heard)
+    }
+
+    fn on_unregister(&mut self, payload: &[u8], now: Moment, effects: &mut Effects) -> Result<Heard, Rejection> {
+        let registration = Registration::decode(payload)?;
+        Ok(self.table.unregister(&registration, now, &mut effects.changes))
+    }
+
+    fn on_heartbeat(&mut self, payload: &[u8], now: Moment, effects: &mut Effects) -> Result<Heard, Rejection> {
+        let heartbeat = Heartbeat::decode(payload)?;
+        let (heard, age) = self.table.heartbeat(&heartbeat, now, &mut effects.changes);
+        effects.heartbeat_age = age;
+        Ok(heard)
+    }
+
+    fn start(&self, subject: String) -> Outgoing {
+        Outgoing { subject, payload: self.me.encode(), reply: None }
+    }
+
+    /// The table as workers are to see it, if that changed since the last call. New loads are worked into the weights.
+    pub fn snapshot(&mut self, now: Moment) -> Option<Arc<Snapshot>> {
+        self.table.snapshot(now)
+    }
+
+    /// When the next `Tick` has something to prune, as far as is known now.
+    pub fn next_due(&self) -> Option<Moment> {
+        self.table.next_due()
+    }
+
+    /// What the router says about itself.
+    pub fn me(&self) -> &RouterStart {
+        &self.me
+    }
+
+    /// The table, to look at.
+    pub fn table(&self) -> &RouteTable {
+        &self.table
     }
 }

@@ -1,13 +1,18 @@
 //! The control plane as a task: takes in all that is queued, then publishes, at most every 20 ms while busy.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tracing::warn;
 
 use crate::control::event::Event;
-use crate::control::plane::{ControlPlane, Effects};
+use crate::control::plane::{ControlPlane, Effects, Outcome, TICK_EVERY};
+use crate::domain::moment::Moment;
 use crate::domain::protocol::envelope::{BusEvent, Outgoing};
+use crate::domain::protocol::rejection::{Reason, Rejection};
 use crate::domain::table::snapshot::Snapshot;
 use crate::runtime::clock::Clock;
 use crate::runtime::published::Published;
@@ -15,6 +20,16 @@ use crate::telemetry::metrics::Metrics;
 
 /// While events keep coming, snapshots are at least so far apart.
 pub const PUBLISH_EVERY: Duration = Duration::from_millis(20);
+/// So many events are taken in before anything else gets a turn.
+const BATCH: usize = 256;
+/// Rejections of one reason are logged at most so often.
+const LOG_EVERY: Duration = Duration::from_secs(1);
+/// Bytes of a rejected payload in the log.
+const LOGGED_BYTES: usize = 256;
+/// Waiting for less than this is not worth it.
+const WAIT_MIN: Duration = Duration::from_millis(1);
+/// Registrations between two publications whose latency is measured.
+const MEASURED_MAX: usize = 1024;
 
 /// What the loop is joined to.
 pub struct Ports {
@@ -34,12 +49,158 @@ pub struct Ports {
 
 /// Runs until both inboxes are closed. `then` sees the effects of every event after the loop has sent and counted them:
 /// endpoints to resolve (`changes.arrived`), apps that came alive, messages of others.
-pub async fn run(mut plane: ControlPlane, mut ports: Ports, mut then: impl FnMut(Effects)) {
-    while let Some(event) = ports.bus.recv().await {
-        let now = ports.clock.now();
-        then(plane.handle(event.into(), now));
-        if let Some(snapshot) = plane.snapshot(now) {
-            ports.published.publish(snapshot);
+pub async fn run(plane: ControlPlane, ports: Ports, then: impl FnMut(Effects)) {
+    let now = ports.clock.now();
+    let Ports { mut bus, mut events, outgoing, published, metrics, clock } = ports;
+    let mut task = Task {
+        plane,
+        outgoing,
+        published,
+        metrics,
+        clock,
+        then,
+        ticked_at: now,
+        published_at: None,
+        has_news: true,
+        registered: Vec::new(),
+        logged: HashMap::new(),
+    };
+    task.publish_if_due();
+    let (mut from_bus, mut others) = (Vec::with_capacity(BATCH), Vec::new());
+    while !(bus.is_closed() && bus.is_empty() && events.is_closed() && events.is_empty()) {
+        tokio::select! {
+            1.. = bus.recv_many(&mut from_bus, BATCH) => from_bus.drain(..).for_each(|event| task.take(event.into())),
+            1.. = events.recv_many(&mut others, BATCH) => others.drain(..).for_each(|event| task.take(event)),
+            () = sleep(task.wait()) => {}
         }
+        // What is still queued comes first: a lease may be renewed there.
+        if bus.is_empty() {
+            task.tick_if_due();
+        }
+        task.publish_if_due();
+    }
+}
+
+struct Task<F> {
+    plane: ControlPlane,
+    outgoing: mpsc::Sender<Outgoing>,
+    published: Arc<Published<Snapshot>>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    then: F,
+    ticked_at: Moment,
+    published_at: Option<Moment>,
+    /// Whether something happened since the last publication.
+    has_news: bool,
+    /// Unix times (nanoseconds) of instances that were registered since the last publication.
+    registered: Vec<i64>,
+    /// When a rejection for this reason was last logged.
+    logged: HashMap<Reason, Moment>,
+}
+
+impl<F: FnMut(Effects)> Task<F> {
+    fn take(&mut self, event: Event) {
+        let now = self.clock.now();
+        let payload = match &event {
+            Event::Message(incoming) => incoming.payload.clone(),
+            _ => Default::default(),
+        };
+        let effects = self.plane.handle(event, now);
+        if let Some((subject, outcome)) = &effects.message {
+            self.count_message(subject, outcome, &payload, now);
+        }
+        self.apply(effects);
+    }
+
+    fn apply(&mut self, mut effects: Effects) {
+        self.has_news = true;
+        for message in effects.outgoing.drain(..) {
+            if self.outgoing.try_send(message).is_err() {
+                self.metrics.control.outgoing_dropped(1);
+            }
+        }
+        for (departure, _) in &effects.changes.left {
+            self.metrics.control.endpoints_removed(departure.label(), 1);
+        }
+        if let Some(age) = effects.heartbeat_age {
+            self.metrics.control.heartbeat_age(age);
+        }
+        if self.registered.len() < MEASURED_MAX {
+            self.registered.extend(effects.registered);
+        }
+        (self.then)(effects);
+    }
+
+    fn count_message(&mut self, subject: &'static str, outcome: &Outcome, payload: &[u8], now: Moment) {
+        match outcome {
+            Outcome::Applied | Outcome::Ignored => self.metrics.control.message_received(subject),
+            Outcome::Rejected(rejection) => {
+                self.metrics.control.message_rejected(subject, rejection.reason.label());
+                self.log_rejection(subject, rejection, payload, now);
+            }
+            Outcome::Foreign(_) => {}
+        }
+    }
+
+    fn log_rejection(&mut self, subject: &str, rejection: &Rejection, payload: &[u8], now: Moment) {
+        let last = self.logged.get(&rejection.reason);
+        if last.is_some_and(|last| now.since(*last) < LOG_EVERY) {
+            return;
+        }
+        self.logged.insert(rejection.reason, now);
+        let cut = String::from_utf8_lossy(&payload[..payload.len().min(LOGGED_BYTES)]);
+        warn!(subject, reason = rejection.reason.label(), why = rejection.sentence, payload = %cut, "message rejected");
+    }
+
+    fn tick_if_due(&mut self) {
+        let now = self.clock.now();
+        if now < self.next_tick() {
+            return;
+        }
+        self.ticked_at = now;
+        let effects = self.plane.handle(Event::Tick, now);
+        self.apply(effects);
+    }
+
+    fn next_tick(&self) -> Moment {
+        let at_the_latest = self.ticked_at + TICK_EVERY;
+        self.plane.next_due().map_or(at_the_latest, |due| due.min(at_the_latest))
+    }
+
+    fn publish_if_due(&mut self) {
+        let began = self.clock.now();
+        if !self.has_news || began < self.next_publication() {
+            return;
+        }
+        self.has_news = false;
+        let snapshot = self.plane.snapshot(began);
+        let is_new = snapshot.is_some();
+        snapshot.into_iter().for_each(|snapshot| self.published.publish(snapshot));
+        let ended = self.clock.now();
+        // Counted from the end: however long it takes, events get their turn.
+        self.published_at = Some(ended);
+        if is_new {
+            self.metrics.control.snapshot_published(ended.since(began));
+            self.measure_latency();
+        }
+    }
+
+    fn next_publication(&self) -> Moment {
+        self.published_at.map_or(Moment::START, |at| at + PUBLISH_EVERY)
+    }
+
+    fn measure_latency(&mut self) {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_nanos());
+        for at in self.registered.drain(..) {
+            // Clocks differ between machines: what comes from the future took no time.
+            let latency = unix.saturating_sub(u128::try_from(at).unwrap_or(0));
+            self.metrics.control.registration_latency(Duration::from_nanos(u64::try_from(latency).unwrap_or(u64::MAX)));
+        }
+    }
+
+    /// How long there is nothing to do but to listen.
+    fn wait(&self) -> Duration {
+        let until = if self.has_news { self.next_tick().min(self.next_publication()) } else { self.next_tick() };
+        until.since(self.clock.now()).max(WAIT_MIN)
     }
 }

@@ -10,10 +10,10 @@ impl Share {
     /// All used.
     pub const FULL: Share = Share(1.0);
 
-    /// A reported number as a share: agents overshoot, so up to 1.5 is clamped to 1; anything else outside `0..=1`, and
-    /// NaN, is `None` (somebody is sending percent).
+    /// A reported number as a share: agents overshoot a little, in both directions, so what is below 1.5 is clamped to
+    /// `0..=1`; 1.5 and more, and NaN, is `None` (somebody is sending percent).
     pub fn reported(number: f64) -> Option<Share> {
-        (0.0..1.5).contains(&number).then_some(Share((number as f32).min(1.0)))
+        (number < 1.5).then_some(Share((number as f32).clamp(0.0, 1.0)))
     }
 
     /// The bare number.

@@ -107,10 +107,12 @@ impl Hash for RouteUri {
 }
 
 impl fmt::Display for RouteUri {
-    /// As it was written: lower-case host, path in its own case.
+    /// As it was written: lower-case host, path in its own case. It reads back as the same route.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.key[..usize::from(self.path_at)])?;
-        f.write_str(self.written_path.as_deref().unwrap_or(self.path()))
+        f.write_str(self.written_path.as_deref().unwrap_or(self.path()))?;
+        // One trailing slash is dropped when it is read.
+        f.write_str(if self.key.ends_with('/') { "/" } else { "" })
     }
 }
 

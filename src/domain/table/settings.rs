@@ -10,10 +10,13 @@ use crate::domain::protocol::register::Registration;
 use crate::domain::protocol::route_uri::RouteUri;
 
 /// Settings of the table; they change with a reload.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TableSettings {
     /// Longest lease, and the lease of those that ask for none.
     pub stale_after: Duration,
+    /// How often registrations are refreshed (`minimumRegisterIntervalInSeconds`): loads in them are late after three times
+    /// as long.
+    pub advertise_interval: Duration,
     /// How long a route whose last instance left is still known, without any; zero forgets it at once, as gorouter does.
     pub keep_empty: Duration,
     /// Whether leases of instances spoken to over TLS run out. gorouter keeps those for ever.
@@ -32,6 +35,7 @@ impl Default for TableSettings {
     fn default() -> TableSettings {
         TableSettings {
             stale_after: Duration::from_secs(120),
+            advertise_interval: Duration::from_secs(20),
             keep_empty: Duration::from_secs(30),
             expire_tls_endpoints: true,
             isolation: Isolation::All,

@@ -1,0 +1,70 @@
+//! What must hold after every change of the table, and what must not. Checked in builds for development only.
+
+use std::sync::Arc;
+
+use super::RouteTable;
+use super::lease::bucket;
+
+/// Beyond so many instances only what was touched is checked: a whole check costs as much as the table is large.
+const CHECKED_WHOLE: usize = 256;
+
+impl RouteTable {
+    /// Panics if the table contradicts itself.
+    pub(super) fn check_invariants(&self, touched: Option<u32>) {
+        if !cfg!(debug_assertions) {
+            return;
+        }
+        if let Some(no) = touched {
+            self.check_instance(no);
+        }
+        if self.instances.len() + self.routes.len() <= CHECKED_WHOLE {
+            self.check_whole();
+        }
+    }
+
+    fn check_instance(&self, no: u32) {
+        let instance = &self.instances[no];
+        assert!(!instance.places.is_empty(), "an instance without a route is forgotten");
+        for place in &instance.places {
+            let members = &self.routes[place.route].members;
+            let places = members.iter().filter(|member| member.instance == no).count();
+            assert_eq!(places, 1, "an instance with a place is a member of its route once");
+        }
+        if let Some(end) = instance.next_end(self.grace_from) {
+            assert!(instance.due <= bucket(end), "every lease is on the agenda");
+        }
+        let there = self.by_address.get(&instance.endpoint.address).expect("every instance is found by its address");
+        assert!(there.as_slice().contains(&no));
+        for id in [&instance.id, &instance.local].into_iter().filter(|id| !id.is_empty()) {
+            assert!(self.by_id[id].as_slice().contains(&no), "every instance is found by its ids");
+        }
+        if let Some((agent, at)) = instance.agent {
+            assert_eq!(self.agents[agent].instances[at as usize], no, "an agent and its instances know each other");
+        }
+    }
+
+    fn check_whole(&self) {
+        self.instances.iter().for_each(|(no, _)| self.check_instance(no));
+        for (no, route) in self.routes.iter() {
+            assert_eq!(self.route_of[route.uri.as_str()], no, "every route is found by its name");
+            let empty = route.members.is_empty();
+            assert_eq!(route.empty_since.is_some(), empty, "it is known since when a route has been empty");
+            let mut addresses: Vec<_> = route.members.iter().map(|member| &member.endpoint.address).collect();
+            addresses.sort_unstable();
+            addresses.dedup();
+            assert_eq!(addresses.len(), route.members.len(), "an address is on a route once");
+            let is_as_published = route.pool.as_ref().is_some_and(|pool| {
+                pool.endpoints
+                    .iter()
+                    .map(Arc::as_ptr)
+                    .eq(route.members.iter().map(|member| Arc::as_ptr(&member.endpoint)))
+            });
+            assert!(route.dirty || is_as_published, "a route that differs from its pool is to be built afresh");
+        }
+        assert_eq!(self.route_of.len(), self.routes.len());
+        let indexed: usize = self.by_address.values().map(|few| few.as_slice().len()).sum();
+        assert_eq!(indexed, self.instances.len(), "no address leads to an instance that is gone");
+        let listed: usize = self.agents.iter().map(|(_, agent)| agent.instances.len()).sum();
+        assert_eq!(listed, self.instances.iter().filter(|(_, instance)| instance.agent.is_some()).count());
+    }
+}
