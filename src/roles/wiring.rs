@@ -46,6 +46,7 @@ pub fn table(config: &Config) -> TableSettings {
     let segments = config.table.isolation_segments.clone();
     TableSettings {
         stale_after: config.table.stale_after,
+        advertise_interval: config.table.advertise_interval,
         keep_empty: config.table.keep_empty,
         expire_tls_endpoints: config.table.expire_tls_endpoints,
         isolation: match config.table.isolation {
