@@ -9,6 +9,7 @@ pub mod error;
 pub mod forward;
 pub mod headers;
 pub mod link;
+pub mod pages;
 pub mod request;
 pub mod settings;
 pub mod sticky;
