@@ -290,7 +290,7 @@ impl Head {
         if !is_token(name.as_bytes()) {
             return Err(Refusal::FieldName);
         }
-        self.append(Name::of(name.as_bytes()), name, value)
+        self.append(Name::of_token(name.as_bytes()), name, value)
     }
 
     /// Adds a field of a known name at the end, in our spelling. Whitespace around the value is left off.

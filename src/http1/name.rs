@@ -71,14 +71,19 @@ known_names! {
 }
 
 impl Name {
-    /// Which name these bytes spell, in any case.
-    #[inline]
+    /// Which name these bytes spell, in any case; they may be any bytes.
     pub fn of(name: &[u8]) -> Name {
+        if super::head::is_token(name) { Name::of_token(name) } else { Name::Other }
+    }
+
+    /// Which name this token spells, in any case.
+    #[inline]
+    pub(super) fn of_token(name: &[u8]) -> Name {
         if name.is_empty() {
             return Name::Other;
         }
         let candidate = TABLE[slot(name, MULTIPLIER)];
-        if candidate.spelling().as_bytes().eq_ignore_ascii_case(name) { candidate } else { Name::Other }
+        if is_same_token(candidate.spelling().as_bytes(), name) { candidate } else { Name::Other }
     }
 
     /// How we write it; empty for `Other`.
@@ -140,6 +145,30 @@ impl NameSet {
 
 const _: () = assert!(ALL.len() <= 64, "NameSet has 64 bits");
 
+/// Whether two tokens differ in case only, in words that may overlap. Bit 5 is all that the cases of a letter differ in,
+/// and no other byte of a known spelling (digits and hyphens) becomes another byte of a token by it.
+#[inline]
+fn is_same_token(spelling: &[u8], token: &[u8]) -> bool {
+    const CASE: u64 = 0x2020_2020_2020_2020;
+    if spelling.len() != token.len() {
+        return false;
+    }
+    let long = |word: Option<&[u8; 8]>| word.map(|word| u64::from_le_bytes(*word) | CASE);
+    let short = |word: Option<&[u8; 4]>| word.map(|word| u32::from_le_bytes(*word) | CASE as u32);
+    match spelling.len() {
+        8.. => {
+            long(spelling.first_chunk()) == long(token.first_chunk())
+                && long(spelling.last_chunk()) == long(token.last_chunk())
+                && (spelling.len() <= 16 || spelling[8..].eq_ignore_ascii_case(&token[8..]))
+        }
+        4.. => {
+            short(spelling.first_chunk()) == short(token.first_chunk())
+                && short(spelling.last_chunk()) == short(token.last_chunk())
+        }
+        _ => spelling.eq_ignore_ascii_case(token),
+    }
+}
+
 const SLOT_BITS: u32 = 9;
 
 /// Length, first, last and one inner letter tell all known names apart; the multiplier spreads them over the table.
@@ -199,7 +228,7 @@ mod tests {
             assert_eq!(Name::of(name.as_bytes()), Name::Other, "{name:?}");
         }
         for &name in &ALL[1..] {
-            // A byte that differs in bit 5 only is a different letter unless it is a letter.
+            // CR and hyphen differ in bit 5 only, like the cases of a letter.
             let twisted: Vec<u8> = name.spelling().bytes().map(|b| if b == b'-' { b'\r' } else { b }).collect();
             assert_eq!(Name::of(&twisted) == name, twisted == name.spelling().as_bytes());
         }

@@ -170,7 +170,7 @@ fn take_fields(
         head.put_entry(Entry {
             name_start: (name - block) as u32,
             name_len: field.name.len() as u16,
-            known: Name::of(field.name.as_bytes()),
+            known: Name::of_token(field.name.as_bytes()),
             is_plain: value == name_end + 2 && head_bytes[name_end + 1] == b' ' && head_bytes[value_end] == b'\r',
             value_start: (value - block) as u32,
             value_len: field.value.len() as u32,

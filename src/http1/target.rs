@@ -20,17 +20,21 @@ impl Head {
     ///
     /// An absolute target's authority and `Host` are the same by then, so it does not matter which one is read.
     pub fn destination(&self) -> Option<Destination<'_>> {
-        let (authority, path) = match split(self.method_kind(), self.target())? {
-            (Some(authority), path) => (authority, path),
-            (None, path) => (std::str::from_utf8(self.value(Name::Host)?).ok()?, path),
+        let (authority, path) = split(self.method_kind(), self.target())?;
+        let authority = match authority {
+            Some(authority) => authority.as_bytes(),
+            None => self.value(Name::Host)?,
         };
-        let host = if authority.starts_with('[') {
-            &authority[..=authority.find(']')?]
-        } else {
-            authority.split_once(':').map_or(authority, |(host, _)| host)
-        };
-        Some(Destination { host, path: path.split_once('?').map_or(path, |(path, _)| path) })
+        let host_end =
+            if authority.starts_with(b"[") { end_before(authority, b']') + 1 } else { end_before(authority, b':') };
+        let host = std::str::from_utf8(authority.get(..host_end)?).ok()?;
+        Some(Destination { host, path: &path[..end_before(path.as_bytes(), b'?')] })
     }
+}
+
+/// Where the first such byte is, or the end. Hosts and paths are too short for anything cleverer.
+fn end_before(bytes: &[u8], byte: u8) -> usize {
+    bytes.iter().position(|other| *other == byte).unwrap_or(bytes.len())
 }
 
 /// The rules that tie request line and `Host` together; every request passes here once, whichever protocol it came by.
@@ -43,8 +47,8 @@ pub fn check_request(head: &Head) -> Result<(), Refusal> {
     }
     let (authority, _) = split(head.method_kind(), head.target()).ok_or(Refusal::Target)?;
     if let Some(authority) = authority {
-        check_authority(authority.as_bytes())?;
-        if head.method_kind() == Method::Connect && !authority.ends_with(|last: char| last.is_ascii_digit()) {
+        let has_port = check_authority(authority.as_bytes())?;
+        if head.method_kind() == Method::Connect && !has_port {
             return Err(Refusal::Target);
         }
     }
@@ -53,7 +57,7 @@ pub fn check_request(head: &Head) -> Result<(), Refusal> {
         (None | Some(b""), _) => Err(Refusal::MissingHost),
         // RFC 9112 section 3.2.2 lets the target win; a client that names two hosts is refused instead.
         (Some(host), Some(authority)) if !host.eq_ignore_ascii_case(authority.as_bytes()) => Err(Refusal::HostMismatch),
-        (Some(host), None) => check_authority(host),
+        (Some(host), None) => check_authority(host).map(drop),
         (Some(_), Some(_)) => Ok(()),
     }
 }
@@ -63,18 +67,14 @@ pub(super) fn check_bytes(target: &[u8]) -> Result<(), Refusal> {
     if target.len() > TARGET_BYTES_MAX {
         return Err(Refusal::TargetTooLong);
     }
-    // No early exit: this way it is done sixteen bytes at a time.
-    let (visible, fragment) = target.iter().fold((!target.is_empty(), false), |(visible, fragment), &byte| {
-        (visible & (byte > b' ') & (byte < 0x7f), fragment | (byte == b'#'))
-    });
-    match (visible, fragment) {
-        (true, false) => Ok(()),
-        (true, true) => Err(Refusal::Fragment),
-        (false, _) => Err(Refusal::Target),
+    match target.iter().fold(u8::from(target.is_empty()), |found, byte| found | TARGET[usize::from(*byte)]) {
+        0 => Ok(()),
+        FRAGMENT => Err(Refusal::Fragment),
+        _ => Err(Refusal::Target),
     }
 }
 
-/// Splits a target into its authority, if the form has one, and the path with the query. `None`: no form for this method.
+/// Splits a target into its authority, if the form has one, and the path (a query may follow it). `None`: no form for this method.
 fn split(method: Method, target: &str) -> Option<(Option<&str>, &str)> {
     if method == Method::Connect {
         return (!target.contains('/')).then_some((Some(target), ""));
@@ -91,27 +91,27 @@ fn split(method: Method, target: &str) -> Option<(Option<&str>, &str)> {
     }
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
-    // An absent path means "/"; a query on an absent path is cut off by the caller, who then sees "" and means the same.
+    // An absent path means "/", also where a query follows; the query is of no interest here.
     Some((Some(authority), if path.starts_with('/') { path } else { "/" }))
 }
 
-/// Whether this is `host [":" port]` with a host name, an IPv4 address or a bracketed IPv6 address.
-fn check_authority(authority: &[u8]) -> Result<(), Refusal> {
+/// Refuses what is not `host [":" port]` with a host name, an IPv4 address or a bracketed IPv6 address; tells whether there
+/// is a port.
+fn check_authority(authority: &[u8]) -> Result<bool, Refusal> {
     let (host_is_valid, rest) = if let Some(bracketed) = authority.strip_prefix(b"[") {
         let end = bracketed.iter().position(|byte| *byte == b']').ok_or(Refusal::MalformedHost)?;
         let address = std::str::from_utf8(&bracketed[..end]).ok().and_then(|text| text.parse::<Ipv6Addr>().ok());
         (address.is_some(), &bracketed[end + 1..])
     } else {
-        let end = authority.iter().position(|byte| *byte == b':').unwrap_or(authority.len());
-        let (host, rest) = authority.split_at(end);
-        (!host.is_empty() && host.iter().all(|byte| HOST[usize::from(*byte)]), rest)
+        let end = authority.iter().position(|byte| !HOST[usize::from(*byte)]).unwrap_or(authority.len());
+        (end > 0, &authority[end..])
     };
     let port_is_valid = match rest {
         [] => true,
         [b':', port @ ..] => is_port(port),
         _ => false,
     };
-    if host_is_valid && port_is_valid { Ok(()) } else { Err(Refusal::MalformedHost) }
+    if host_is_valid && port_is_valid { Ok(!rest.is_empty()) } else { Err(Refusal::MalformedHost) }
 }
 
 fn is_port(digits: &[u8]) -> bool {
@@ -119,6 +119,19 @@ fn is_port(digits: &[u8]) -> bool {
     let value = || digits.iter().fold(0u32, |value, digit| value * 10 + u32::from(digit - b'0'));
     (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit) && value() <= u32::from(u16::MAX)
 }
+
+const FRAGMENT: u8 = 2;
+
+/// What is wrong with a byte in a target: 0 for nothing, 1 if it is not visible ASCII, `FRAGMENT` for `#`.
+static TARGET: [u8; 256] = {
+    let mut table = [1; 256];
+    let mut byte = 0x21;
+    while byte < 0x7f {
+        table[byte] = if byte == b'#' as usize { FRAGMENT } else { 0 };
+        byte += 1;
+    }
+    table
+};
 
 /// The unreserved characters of RFC 3986: what host names on the web consist of. Commas, percent signs and the other
 /// sub-delimiters, which the grammar would allow too, are only ever seen in attacks.

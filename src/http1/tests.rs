@@ -241,6 +241,7 @@ fn targets_have_one_of_four_forms() {
     assert!(parse_request("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").is_ok());
     assert!(parse_request("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n").is_ok());
     check_refused("CONNECT a.test HTTP/1.1\r\nHost: a.test\r\n\r\n", Refusal::Target);
+    check_refused("CONNECT a1 HTTP/1.1\r\nHost: a1\r\n\r\n", Refusal::Target);
     check_refused("CONNECT / HTTP/1.1\r\nHost: a.test\r\n\r\n", Refusal::Target);
     check_refused("CONNECT http://a.test:443 HTTP/1.1\r\nHost: a.test\r\n\r\n", Refusal::Target);
     check_refused("CONNECT [::1] HTTP/1.1\r\nHost: [::1]\r\n\r\n", Refusal::Target);
