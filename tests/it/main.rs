@@ -6,3 +6,4 @@
 mod bus;
 mod harness;
 mod nats;
+mod rehearsal;

@@ -75,9 +75,15 @@ impl Answer {
         self.then(Step::Write(bytes.as_ref().to_vec()))
     }
 
-    /// Waits behind `gate`.
-    pub fn behind(self, gate: &Gate) -> Answer {
+    /// Then waits for `gate` to open.
+    pub fn until(self, gate: &Gate) -> Answer {
         self.then(Step::Pass(gate.clone()))
+    }
+
+    /// The same steps, once `gate` is open.
+    pub fn behind(mut self, gate: &Gate) -> Answer {
+        self.steps.insert(0, Step::Pass(gate.clone()));
+        self
     }
 
     /// The same steps, later.
