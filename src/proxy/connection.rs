@@ -33,6 +33,8 @@ pub struct Client {
     pub patience: Patience,
     /// What the present request's client speaks.
     pub version: Version,
+    /// Whether it wants to send another request after the present one.
+    pub stays: bool,
     /// Who it is.
     pub address: IpAddr,
     /// Where it came from.
@@ -99,6 +101,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
         link: Link::new(Stream::Plain(stream), peer, &worker.buffers),
         patience: Patience::new(header_read),
         version: Version::Http11,
+        stays: false,
         address: peer.ip().to_canonical(),
         peer,
     };
@@ -134,6 +137,7 @@ async fn arrival(worker: &Worker, client: &mut Client, head: &mut Head, open: &O
                 Ok(Progress::Complete(consumed)) => {
                     client.link.input.consume(consumed);
                     client.version = head.version();
+                    client.stays = head.keeps_alive();
                     return Arrival::Request;
                 }
                 Ok(Progress::Partial) => {
@@ -141,7 +145,10 @@ async fn arrival(worker: &Worker, client: &mut Client, head: &mut Head, open: &O
                         client.link.input.grow();
                     }
                 }
-                Err(refusal) => return Arrival::Refused(refused(refusal)),
+                Err(refusal) => {
+                    client.stays = false;
+                    return Arrival::Refused(refused(refusal));
+                }
             }
             if !begun {
                 begun = true;
@@ -169,7 +176,11 @@ async fn arrival(worker: &Worker, client: &mut Client, head: &mut Head, open: &O
 }
 
 fn refused(refusal: Refusal) -> ProxyError {
-    if refusal.status() == 431 { ProxyError::HeadTooLarge(refusal) } else { ProxyError::BadRequest(refusal) }
+    match refusal {
+        Refusal::MissingHost => ProxyError::EmptyHost,
+        _ if matches!(refusal.status(), 414 | 431) => ProxyError::HeadTooLarge(refusal),
+        _ => ProxyError::BadRequest(refusal),
+    }
 }
 
 /// Ends our side, then (if the client may be in the middle of a body) reads what it still sends, within limits: closing

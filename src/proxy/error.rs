@@ -223,14 +223,14 @@ impl ProxyError {
     /// Whether the bytes that follow on the connection cannot be trusted to be a request, so it must be closed.
     pub fn spoils_connection(&self) -> bool {
         match self {
-            Self::BadRequest(_)
+            Self::EmptyHost
+            | Self::BadRequest(_)
             | Self::HeadTooLarge(_)
             | Self::BodyTooLarge
             | Self::ClientTimeout
             | Self::ConnectMethod
             | Self::ClientGone => true,
-            Self::EmptyHost
-            | Self::UnknownRoute
+            Self::UnknownRoute
             | Self::UnknownInstance
             | Self::NoEndpoints
             | Self::ConnectionLimit

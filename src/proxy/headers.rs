@@ -73,6 +73,8 @@ pub fn towards_instances(head: &mut Head, client: &ClientFacts, settings: &Setti
     let wants_trailers = head.lists(Name::Te, "trailers");
     let upgrade = asked_upgrade(head);
     drop_listed(head, settings)?;
+    // Whatever the client speaks, it is we who speak to the instance (RFC 9110 section 6.2).
+    head.set_version(Version::Http11);
     let believed = settings.trusts(client.address);
     if !believed && !settings.trusted_proxies.is_empty() {
         const CLAIMS: NameSet = NameSet::of(&[Name::XForwardedFor, Name::XForwardedHost, Name::Forwarded]);

@@ -82,7 +82,6 @@ pub async fn refuse(worker: &Worker, client: &mut Client, request: &Head, error:
 async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &mut Trip) -> Result<After, ProxyError> {
     let settings = worker.settings();
     let body = framing::of_request(request).map_err(ProxyError::BadRequest)?;
-    let keep_alive = request.keeps_alive();
     let pool = route(worker, request)?;
     trip.pool = Some(pool.clone());
     let limits = settings.for_route(&pool.settings);
@@ -102,7 +101,7 @@ async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &
         match attempt.send(client, request, &mut upload, &mut response, &mut in_flight).await {
             Ok(instance) => {
                 trip.answered(&response, in_flight.lasted(worker.now()));
-                let delivery = Delivery { worker, settings: &settings, limits: &limits, wanted: &wanted, keep_alive };
+                let delivery = Delivery { worker, settings: &settings, limits: &limits, wanted: &wanted };
                 return delivery.run(client, request, upload, &mut response, instance, in_flight, trip).await;
             }
             Err(error) => {
@@ -329,8 +328,6 @@ struct Delivery<'a> {
     settings: &'a Settings,
     limits: &'a RouteLimits,
     wanted: &'a Wanted,
-    /// The client wants to keep its connection.
-    keep_alive: bool,
 }
 
 impl Delivery<'_> {
@@ -411,7 +408,7 @@ impl Delivery<'_> {
         let endless = client.version == Version::Http10 && matches!(framing, Framing::Chunked | Framing::UntilClose);
         // An instance that says no before it has read the request will hardly read on.
         let unread = !upload.is_read() && response.status() >= 300;
-        self.keep_alive && !endless && !unread && !self.worker.connections.is_leaving()
+        client.stays && !endless && !unread && !self.worker.connections.is_leaving()
     }
 
     /// Makes the instance's head fit for the client.
@@ -462,7 +459,7 @@ async fn give_answer(
     }
     // A body that nobody has read would be taken for the next request.
     let unread = !matches!(framing::of_request(request), Ok(Framing::None));
-    let keep_alive = !error.spoils_connection() && !unread && request.keeps_alive() && !worker.connections.is_leaving();
+    let keep_alive = !error.spoils_connection() && !unread && client.stays && !worker.connections.is_leaving();
     answer::write(&error, trip.status, &trip.request_id, request, client.version, keep_alive, client.link.out());
     trip.error = Some(error);
     client.patience.set(Instant::now(), settings.timeouts.idle_body);
