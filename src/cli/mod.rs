@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, reference};
-use crate::roles::router;
+use crate::roles::{demo, router};
 
 /// Everything that can be typed. `docs/CLI.md` is generated from it.
 #[derive(Debug, Parser)]
@@ -46,6 +46,20 @@ enum Command {
     #[command(after_help = "Examples:\n  weighbridge run\n  weighbridge run --config /etc/weighbridge.toml\n  \
                             WEIGHBRIDGE__HTTP__LISTEN=127.0.0.1:8000 weighbridge run")]
     Run(ConfigFile),
+
+    /// Show a router at work, with nothing installed
+    ///
+    /// A router on a bus of its own, three simulated machines of unequal speed, real HTTP instances on them, and visitors.
+    /// Prints what to open and what to try, then a table of who gets how much. Ctrl-C ends it.
+    #[command(after_help = "Examples:\n  weighbridge demo\n  weighbridge demo --http-port 8000")]
+    Demo {
+        /// Port of the apps [default: 8080, or a free one if that is taken]
+        #[arg(long, value_name = "PORT")]
+        http_port: Option<u16>,
+        /// Port of the operator [default: 8081, or a free one if that is taken]
+        #[arg(long, value_name = "PORT")]
+        admin_port: Option<u16>,
+    },
 
     /// Check a configuration file
     ///
@@ -158,6 +172,7 @@ pub fn main() -> ExitCode {
 fn obey(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(ConfigFile { config }) => run(config),
+        Command::Demo { http_port, admin_port } => demo(http_port, admin_port),
         Command::Check { file: Some(file), .. } => check(&file),
         Command::Check { file: None, .. } => print(&reference::example()),
         Command::Publish { subject, json, router } => ask::publish(&router, subject, message(json)?),
@@ -177,6 +192,11 @@ fn obey(command: Command) -> Result<(), Failure> {
 fn run(file: Option<PathBuf>) -> Result<(), Failure> {
     let config = load::config(file.as_deref())?;
     Ok(router::run(config, move || load::config(file.as_deref()).map_err(|Failure(problems)| problems))?)
+}
+
+fn demo(http_port: Option<u16>, admin_port: Option<u16>) -> Result<(), Failure> {
+    let program = std::env::args().next().unwrap_or_else(|| "weighbridge".to_owned());
+    Ok(demo::run(demo::Options { http_port, admin_port, program })?)
 }
 
 fn check(file: &std::path::Path) -> Result<(), Failure> {

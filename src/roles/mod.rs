@@ -1,5 +1,6 @@
 //! Who is wired to whom: every way to run this program.
 
+pub mod demo;
 pub mod router;
 
 mod wiring;
