@@ -1,5 +1,7 @@
 //! What the steps of a request cost on their own. A group per module; a budget stands beside each where there is one.
 
+#[path = "micro/balance.rs"]
+mod balance;
 #[path = "micro/telemetry.rs"]
 mod telemetry;
 
@@ -85,5 +87,5 @@ fn pass_on(text: &[u8], limits: &Limits, head: &mut Head, out: &mut Vec<u8>) -> 
     complete && framing && found && added
 }
 
-criterion_group!(benches, http1, telemetry::telemetry);
+criterion_group!(benches, http1, telemetry::telemetry, balance::balance);
 criterion_main!(benches);

@@ -74,6 +74,8 @@ pub enum Change {
     Vanishes(usize),
     /// Answers 503 at once.
     TurnsBlackHole(usize),
+    /// Takes requests and never answers.
+    Hangs(usize),
     /// Works again.
     Recovers(usize),
     /// A request costs this much there from now on.
@@ -108,6 +110,8 @@ pub struct Scenario {
     /// Share of the responses whose body goes on for a while after the head, and for how long, at no cost.
     pub streams: Option<(f64, f64)>,
     pub heartbeat: f64,
+    /// Seconds after which clients give up, if they are less patient than the router.
+    pub patience: Option<f64>,
     /// In order of time (seconds).
     pub changes: Vec<(f64, Change)>,
     /// Seconds that are not measured, then seconds that are.
@@ -135,6 +139,7 @@ impl Scenario {
             bursts: None,
             streams: None,
             heartbeat: 5.0,
+            patience: None,
             changes: Vec::new(),
             warm_up: 20.0,
             measured: 40.0,
@@ -219,6 +224,7 @@ enum Event {
 enum Condition {
     Well,
     BlackHole,
+    Hanging,
     Refusing,
     Silent,
 }
@@ -350,7 +356,7 @@ impl<'a> World<'a> {
     fn set_the_stage(&mut self) {
         self.after(0.0, Event::Arrival);
         self.after(self.scenario.warm_up, Event::Sample);
-        self.after(TIMEOUT, Event::TimeoutsDue);
+        self.after(self.patience(), Event::TimeoutsDue);
         for host in 0..self.hosts.len() {
             let phase = self.dice.share() * self.scenario.heartbeat;
             self.after(phase, Event::Measure { host });
@@ -469,6 +475,7 @@ impl<'a> World<'a> {
         request.tried.push(endpoint.serial);
         match self.instances[request.instance].condition {
             Condition::Well => self.start_work(id),
+            Condition::Hanging => self.deadlines.push_back((self.now + self.patience(), id)),
             Condition::BlackHole => self.after(2.0 * ROUND_TRIP, Event::Answer503 { request: id }),
             Condition::Refusing => self.after(ROUND_TRIP, Event::ConnectTimeout { request: id }),
             Condition::Silent => self.after(CONNECT_TIMEOUT, Event::ConnectTimeout { request: id }),
@@ -484,7 +491,7 @@ impl<'a> World<'a> {
         self.hosts[host].working.push(Reverse((done, id)));
         self.instances[instance].working += 1;
         self.schedule(host);
-        self.deadlines.push_back((self.now + TIMEOUT, id));
+        self.deadlines.push_back((self.now + self.patience(), id));
     }
 
     fn one_is_done(&mut self, host: usize) {
@@ -536,15 +543,24 @@ impl<'a> World<'a> {
         }
     }
 
+    fn patience(&self) -> f64 {
+        self.scenario.patience.unwrap_or(TIMEOUT)
+    }
+
     fn time_out(&mut self) {
         while let Some(&(_, id)) = self.deadlines.front().filter(|(at, _)| *at <= self.now + 1e-6) {
             self.deadlines.pop_front();
             if !self.requests[id].over {
-                self.answered(id, Outcome::TimedOut { timeout: Duration::from_secs_f64(TIMEOUT) });
+                let waited = Duration::from_secs_f64(self.patience());
+                let outcome = match self.scenario.patience {
+                    Some(_) => Outcome::Abandoned { waited },
+                    None => Outcome::TimedOut { timeout: waited },
+                };
+                self.answered(id, outcome);
                 self.client_got(id, Err(()));
             }
         }
-        let next = self.deadlines.front().map_or(TIMEOUT, |(at, _)| at - self.now);
+        let next = self.deadlines.front().map_or(self.patience(), |(at, _)| at - self.now);
         self.after(next, Event::TimeoutsDue);
     }
 
@@ -629,6 +645,7 @@ impl<'a> World<'a> {
         match change {
             Change::Dies(instance) => self.stop(instance, Condition::Refusing),
             Change::Vanishes(instance) => self.stop(instance, Condition::Silent),
+            Change::Hangs(instance) => self.instances[instance].condition = Condition::Hanging,
             Change::TurnsBlackHole(instance) => self.instances[instance].condition = Condition::BlackHole,
             Change::Recovers(instance) => self.instances[instance].condition = Condition::Well,
             Change::Costs(instance, cost) => self.instances[instance].spec.cost = cost,

@@ -17,6 +17,7 @@ pub fn all() -> Vec<Scenario> {
         black_hole(),
         dead_host(),
         silent_host(),
+        hanging_instance(),
         big_pool(),
         streams(),
         slow_heartbeats(),
@@ -114,6 +115,14 @@ pub fn dead_host() -> Scenario {
 pub fn silent_host() -> Scenario {
     let changes = vec![(25.0, Change::Vanishes(2)), (50.0, Change::Recovers(2))];
     Scenario { changes, utilisation: 0.6, ..Scenario::new("silent host", vec![Host::of_speed(1.0); 8]) }
+}
+
+/// One instance of eight takes requests and never answers, and clients give up after three seconds; little is asked for,
+/// so that nobody has much in flight.
+pub fn hanging_instance() -> Scenario {
+    let changes = vec![(22.0, Change::Hangs(2))];
+    let scenario = Scenario::new("hanging instance", vec![Host::of_speed(1.0); 8]);
+    Scenario { changes, patience: Some(3.0), utilisation: 0.02, measured: 200.0, ..scenario }
 }
 
 /// Two hundred hosts of two speeds: more than a pick looks at.

@@ -197,6 +197,7 @@ impl ProxyError {
         match self {
             Self::Endpoint(cause) => cause.outcome(took),
             Self::EndpointTimeout => Outcome::TimedOut { timeout: took },
+            Self::ClientGone => Outcome::Abandoned { waited: took },
             Self::EmptyHost
             | Self::BadRequest(_)
             | Self::HeadTooLarge(_)
@@ -207,8 +208,7 @@ impl ProxyError {
             | Self::NoEndpoints
             | Self::ConnectionLimit
             | Self::MalformedInstanceHeader
-            | Self::UnknownInstance
-            | Self::ClientGone => Outcome::Cancelled,
+            | Self::UnknownInstance => Outcome::Cancelled,
         }
     }
 

@@ -353,6 +353,13 @@ impl Live {
         forgotten(estimate, at, ticks(now)).exp().clamp(RELATIVE_MIN, RELATIVE_MAX)
     }
 
+    /// A bound below [`Live::slowness`] that costs no exponential: what is forgotten moves towards 1, and e^x ≥ 1 + x.
+    pub(super) fn slowness_at_least(&self) -> f32 {
+        let (estimate, _) = self.latency.load();
+        // min ignores NaN: nothing known is 1.
+        (1.0 + estimate.min(0.0)).max(RELATIVE_MIN)
+    }
+
     /// The share of its traffic that a new or returned endpoint gets: from a tenth to all within ten seconds.
     pub fn slow_start(&self, now: Moment) -> f32 {
         let age = now.as_nanos().saturating_sub(self.born.load(Relaxed));

@@ -219,11 +219,11 @@ fn choose<'a>(pool: &'a Pool, wish: &Wish, rules: &Rules, dice: &mut Dice) -> Op
         (Strategy::Hash, Some(key)) => by_hash(pool, key, rules),
         (Strategy::Adaptive | Strategy::Hash, _) => {
             let view = FleetView::of(pool);
-            best_of(pool, scanned(pool), rules, dice, |e| view.cost(e, rules.now))
+            best_of(pool, scanned(pool), rules, dice, |e, best| view.cost_within(e, best, rules.now))
         }
-        (Strategy::LeastConnection, _) => best_of(pool, scanned(pool), rules, dice, in_flight),
-        (Strategy::P2c, _) => best_of(pool, 2, rules, dice, in_flight),
-        (Strategy::Random, _) => best_of(pool, 1, rules, dice, |_| 0.0),
+        (Strategy::LeastConnection, _) => best_of(pool, scanned(pool), rules, dice, |e, _| in_flight(e)),
+        (Strategy::P2c, _) => best_of(pool, 2, rules, dice, |e, _| in_flight(e)),
+        (Strategy::Random, _) => best_of(pool, 1, rules, dice, |_, _| 0.0),
         (Strategy::RoundRobin, _) => in_turn(pool, rules, dice),
         (Strategy::Weight, _) => by_weight(pool, rules, dice),
     }
@@ -247,10 +247,21 @@ impl FleetView {
 
     /// The expected cost of sending one more request there (DESIGN 4.2). Only comparisons have a meaning.
     pub(super) fn cost(&self, endpoint: &Endpoint, now: Moment) -> f32 {
+        self.cost_within(endpoint, f32::INFINITY, now)
+    }
+
+    /// The same, or infinity if it is above `limit` and that is plain before the exponentials are worked out.
+    fn cost_within(&self, endpoint: &Endpoint, limit: f32, now: Moment) -> f32 {
         let live = &endpoint.live;
-        let capacity = live.capacity().unwrap_or(self.capacity_mean);
-        let slowness = if self.knows_latency { live.slowness(now) } else { 1.0 };
-        (live.waiting() + 1) as f32 * slowness / (capacity * live.slow_start(now) * endpoint.weight)
+        let capacity = live.capacity().unwrap_or(self.capacity_mean) * live.slow_start(now) * endpoint.weight;
+        let load = (live.waiting() + 1) as f32 / capacity;
+        if !self.knows_latency {
+            load
+        } else if load * live.slowness_at_least() > limit {
+            f32::INFINITY
+        } else {
+            load * live.slowness(now)
+        }
     }
 }
 
@@ -259,13 +270,14 @@ pub(super) fn in_flight(endpoint: &Endpoint) -> f32 {
     (endpoint.live.open() + 1) as f32 / endpoint.weight
 }
 
-/// The cheapest of `candidates` distinct random eligible endpoints; of all if that is as many. Ties go by chance.
+/// The cheapest of `candidates` distinct random eligible endpoints; of all if that is as many. Ties go by chance. `cost`
+/// is told the least cost so far: what is above may be told as infinity.
 fn best_of<'a>(
     pool: &'a Pool,
     candidates: usize,
     rules: &Rules,
     dice: &mut Dice,
-    cost: impl Fn(&Endpoint) -> f32,
+    cost: impl Fn(&Endpoint, f32) -> f32,
 ) -> Option<&'a Arc<Endpoint>> {
     let all = &pool.endpoints;
     let mut best = Best { endpoint: None, cost: f32::INFINITY, ties: 0 };
@@ -284,7 +296,7 @@ fn best_of<'a>(
             distinct += 1;
             if rules.admit(&all[index]) {
                 eligible += 1;
-                best.consider(&all[index], cost(&all[index]), dice);
+                best.consider(&all[index], cost(&all[index], best.cost), dice);
             }
         }
         if best.endpoint.is_some() {
@@ -292,7 +304,7 @@ fn best_of<'a>(
         }
     }
     for endpoint in all.iter().filter(|e| rules.admit(e)) {
-        best.consider(endpoint, cost(endpoint), dice);
+        best.consider(endpoint, cost(endpoint, best.cost), dice);
     }
     best.endpoint
 }
@@ -329,7 +341,7 @@ fn in_turn<'a>(pool: &'a Pool, rules: &Rules, dice: &mut Dice) -> Option<&'a Arc
             return Some(endpoint);
         }
     }
-    best_of(pool, all.len(), rules, dice, |_| 0.0)
+    best_of(pool, all.len(), rules, dice, |_, _| 0.0)
 }
 
 /// Smooth weighted round robin without state but a position: round after round, an endpoint takes part in just the
