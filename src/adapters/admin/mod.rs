@@ -7,6 +7,8 @@ mod explain;
 mod query;
 mod routes;
 mod server;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

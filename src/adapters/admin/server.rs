@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 use super::answer::{Answer, Problem, json, not_modified_by_caches, stream, text};
 use super::{Admin, explain, query, routes};
 use crate::config::Login;
+use crate::domain::protocol;
 use crate::domain::protocol::envelope::Outgoing;
 use crate::runtime::shutdown::Phase;
 use crate::telemetry::metrics::CONTENT_TYPE;
@@ -210,6 +211,8 @@ async fn publish(admin: &Admin, subject: &str, request: Request<Incoming>) -> Re
         return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_subject", problem));
     }
     let payload = payload(request).await?;
+    protocol::check(subject, &payload)
+        .map_err(|rejection| Problem::new(StatusCode::BAD_REQUEST, rejection.reason.label(), rejection.sentence))?;
     let message = Outgoing { subject: subject.to_owned(), payload, reply: None };
     admin.bus.try_send(message).map_err(|error| match error {
         TrySendError::Full(_) => {
