@@ -14,7 +14,7 @@ use super::wiring;
 use crate::adapters::admin::{self, Admin, Health};
 use crate::adapters::bus::{self, Bus, embedded::Embedded};
 use crate::adapters::resolver;
-use crate::config::{Config, LogConfig, LogFormat};
+use crate::config::{Config, LogConfig, LogFormat, LogLevel};
 use crate::control::event::Event;
 use crate::control::plane::ControlPlane;
 use crate::control::run::{self as control, Ports};
@@ -124,6 +124,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         (None, None) => unreachable!("without NATS there is an embedded bus"),
     };
     let attached = bus::start(bus, SUBJECTS, bus::Limits::default(), Dice::seeded(dice.bits()));
+    metrics.watch_bus(attached.state.clone());
     let (events, events_inbox) = mpsc::channel(EVENTS);
     let introduction = wiring::introduction(&config.table, &http);
     tracing::info!(id = introduction.id, ?http, %admin, workers = config.workers, "starting");
@@ -224,7 +225,7 @@ impl Running {
             tracing::warn!(keys = changes.restart.join(", "), "these changes wait for a restart");
         }
         if let Some(level) = level
-            && let Err(error) = level.set(newer.log.level.as_str())
+            && let Err(error) = level.set(&filter(newer.log.level))
         {
             tracing::warn!(%error, "the log level stays as it was");
         }
@@ -314,7 +315,15 @@ pub fn start_log(config: &LogConfig) -> Option<LevelHandle> {
         LogFormat::Text => logs::LogFormat::Text,
         LogFormat::Json => logs::LogFormat::Json,
     };
-    logs::init(config.level.as_str(), format).ok()
+    logs::init(&filter(config.level), format).ok()
+}
+
+/// The level as a filter: what the NATS library says about each of its connections is for those who look for trouble.
+fn filter(level: LogLevel) -> String {
+    match level {
+        LogLevel::Error | LogLevel::Debug | LogLevel::Trace => level.as_str().to_owned(),
+        LogLevel::Warn | LogLevel::Info => format!("{},async_nats=error", level.as_str()),
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

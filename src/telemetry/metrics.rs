@@ -15,7 +15,7 @@ mod table;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -25,6 +25,7 @@ pub use reference::markdown;
 pub use shard::{Finished, Shard, Sticky};
 
 use super::access_log::LogCounts;
+use crate::runtime::bus_state::BusState;
 use shard::Slots;
 use table::Named;
 
@@ -129,14 +130,14 @@ families! {
         "1 while the bus is connected and subscribed.";
     BUS_CONNECTS: Counter "weighbridge_bus_connects_total" []
         "Times the bus was connected; beyond the first they are reconnects.";
-    BUS_DISCONNECTS: Counter "weighbridge_bus_disconnects_total" []
-        "Times the connection to the bus was lost.";
+    BUS_FAILURES: Counter "weighbridge_bus_failures_total" []
+        "Attempts to connect to the bus that failed, and connections to it that broke.";
     BUS_RECEIVED: Counter "weighbridge_bus_messages_received_total" ["subject"]
         "Messages applied to the table.";
     BUS_REJECTED: Counter "weighbridge_bus_messages_rejected_total" ["subject", "reason"]
         "Messages dropped whole because they were malformed or stale.";
-    BUS_DROPPED: Counter "weighbridge_bus_messages_dropped_total" ["direction"]
-        "Messages lost to a full queue: in (from the bus), out (to it).";
+    BUS_DROPPED: Counter "weighbridge_bus_messages_dropped_total" ["reason"]
+        "Messages lost between the bus and the control plane: full queues, oversized ones, no connection to send on.";
     ENDPOINTS_REMOVED: Counter "weighbridge_endpoints_removed_total" ["reason"]
         "Endpoints taken out of the table, by reason; pruned is a lease that ran out.";
     HEARTBEAT_AGE: Histogram "weighbridge_heartbeat_age_seconds" []
@@ -173,8 +174,9 @@ pub struct Metrics {
     shards: Mutex<Vec<Arc<Slots>>>,
     routes_max: usize,
     named: Mutex<Named>,
-    /// Those of the control plane and the bus.
+    /// Those of the control plane.
     pub control: Control,
+    bus: OnceLock<Arc<BusState>>,
     /// Those of the access log, which counts for itself.
     pub access_log: Arc<LogCounts>,
 }
@@ -187,8 +189,14 @@ impl Metrics {
             routes_max,
             named: Mutex::default(),
             control: Control::default(),
+            bus: OnceLock::new(),
             access_log: Arc::default(),
         })
+    }
+
+    /// From now on tells how this bus is doing, too. Only the first one counts: a process has one bus.
+    pub fn watch_bus(&self, bus: Arc<BusState>) {
+        let _first = self.bus.set(bus);
     }
 
     /// Counters for one more worker, made on its own thread. What it counted stays when it is gone.

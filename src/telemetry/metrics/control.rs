@@ -70,10 +70,6 @@ pub(super) struct Counts {
     pub(super) rejected: BTreeMap<(&'static str, &'static str), u64>,
     pub(super) removed: BTreeMap<&'static str, u64>,
     pub(super) published: u64,
-    pub(super) connected: bool,
-    pub(super) connects: u64,
-    pub(super) disconnects: u64,
-    pub(super) incoming_dropped: u64,
     pub(super) outgoing_dropped: u64,
     heartbeat_age: Histogram<12>,
     registration_latency: Histogram<12>,
@@ -88,10 +84,6 @@ impl Default for Control {
                 rejected: BTreeMap::new(),
                 removed: BTreeMap::new(),
                 published: 0,
-                connected: false,
-                connects: 0,
-                disconnects: 0,
-                incoming_dropped: 0,
                 outgoing_dropped: 0,
                 heartbeat_age: Histogram::new(&AGE_BOUNDS),
                 registration_latency: Histogram::new(&LATENCY_BOUNDS),
@@ -138,26 +130,7 @@ impl Control {
         counts.publish_time.observe(time);
     }
 
-    /// The bus is connected and subscribed.
-    pub fn bus_connected(&self) {
-        let mut counts = self.counts.lock();
-        counts.connected = true;
-        counts.connects += 1;
-    }
-
-    /// The bus is gone.
-    pub fn bus_disconnected(&self) {
-        let mut counts = self.counts.lock();
-        counts.connected = false;
-        counts.disconnects += 1;
-    }
-
-    /// Messages from the bus were dropped: the control plane could not keep up.
-    pub fn incoming_dropped(&self, messages: u64) {
-        self.counts.lock().incoming_dropped += messages;
-    }
-
-    /// Messages to the bus were dropped: it was not connected, or could not keep up.
+    /// Messages to the bus were dropped: its queue was full.
     pub fn outgoing_dropped(&self, messages: u64) {
         self.counts.lock().outgoing_dropped += messages;
     }

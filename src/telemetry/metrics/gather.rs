@@ -6,6 +6,7 @@ use super::shard::{CLASSES, ClassSlots, Slots, Sticky};
 use super::*;
 use crate::domain::moment::Moment;
 use crate::domain::table::snapshot::Snapshot;
+use crate::runtime::bus_state::Dropped;
 
 impl Metrics {
     /// The text that Prometheus reads. Takes a while with a large table: not for a thread that serves requests.
@@ -19,7 +20,7 @@ impl Metrics {
         exposition.number(ACCESS_LOG_RECORDS, self.access_log.written() as f64);
         exposition.number(ACCESS_LOG_DROPPED, self.access_log.dropped() as f64);
         self.named.lock().gather(table, self.routes_max, now, &mut exposition);
-        self.control.gather(&mut exposition);
+        self.control.gather(self.bus.get().map(|bus| &**bus), &mut exposition);
         process(&mut exposition);
         exposition.into_text()
     }
@@ -105,16 +106,19 @@ impl Shards {
 }
 
 impl Control {
-    fn gather(&self, out: &mut Exposition) {
+    fn gather(&self, bus: Option<&BusState>, out: &mut Exposition) {
+        if let Some(bus) = bus {
+            out.number(BUS_CONNECTED, f64::from(u8::from(bus.is_connected())));
+            out.number(BUS_CONNECTS, bus.connects() as f64);
+            out.number(BUS_FAILURES, bus.failures() as f64);
+        }
         self.read(|counts| {
-            out.number(BUS_CONNECTED, f64::from(u8::from(counts.connected)));
-            out.number(BUS_CONNECTS, counts.connects as f64);
-            out.number(BUS_DISCONNECTS, counts.disconnects as f64);
             out.numbers(BUS_RECEIVED, counts.received.iter().map(|(subject, n)| ([*subject], *n as f64)));
             let rejected = counts.rejected.iter();
             out.numbers(BUS_REJECTED, rejected.map(|((subject, reason), n)| ([*subject, *reason], *n as f64)));
-            let dropped = [("in", counts.incoming_dropped), ("out", counts.outgoing_dropped)];
-            out.numbers(BUS_DROPPED, dropped.map(|(direction, n)| ([direction], n as f64)));
+            let dropped = Dropped::ALL.map(|reason| (reason.label(), bus.map_or(0, |bus| bus.dropped(reason))));
+            let dropped = dropped.into_iter().chain([("outgoing_full", counts.outgoing_dropped)]);
+            out.numbers(BUS_DROPPED, dropped.map(|(reason, n)| ([reason], n as f64)));
             out.numbers(ENDPOINTS_REMOVED, counts.removed.iter().map(|(reason, n)| ([*reason], *n as f64)));
             out.histograms::<&str, 0>(HEARTBEAT_AGE, [([], counts.heartbeat_age())]);
             out.histograms::<&str, 0>(REGISTRATION_LATENCY, [([], counts.registration_latency())]);

@@ -6,6 +6,7 @@ use super::*;
 use crate::domain::hash::Keyed;
 use crate::domain::moment::Moment;
 use crate::domain::table::snapshot::Snapshot;
+use crate::runtime::bus_state::Dropped;
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -48,10 +49,8 @@ fn count_everything(metrics: &Metrics) {
     control.heartbeat_age(MILLI);
     control.registration_latency(MILLI);
     control.snapshot_published(MILLI);
-    control.bus_connected();
-    control.bus_disconnected();
-    control.incoming_dropped(1);
     control.outgoing_dropped(1);
+    metrics.watch_bus(Arc::default());
 }
 
 fn text(metrics: &Metrics) -> String {
@@ -112,7 +111,10 @@ fn what_the_bus_brings_is_counted_by_subject() {
     metrics.control.message_received("dea.heartbeat");
     metrics.control.message_rejected("router.register", "missing_host");
     metrics.control.endpoints_removed("pruned", 3);
-    metrics.control.bus_connected();
+    let bus = Arc::new(BusState::default());
+    metrics.watch_bus(bus.clone());
+    bus.note_connected("nats-1");
+    bus.count_dropped(Dropped::Oversized);
     let expected = [
         r#"weighbridge_bus_messages_received_total{subject="dea.heartbeat"} 2"#,
         r#"weighbridge_bus_messages_rejected_total{subject="router.register",reason="missing_host"} 1"#,
@@ -120,10 +122,11 @@ fn what_the_bus_brings_is_counted_by_subject() {
         r#"weighbridge_endpoints{state="running"} 0"#,
         "weighbridge_routes 0",
         "weighbridge_bus_connected 1",
+        r#"weighbridge_bus_messages_dropped_total{reason="oversized"} 1"#,
     ];
     check_has(&text(&metrics), &expected);
-    metrics.control.bus_disconnected();
-    check_has(&text(&metrics), &["weighbridge_bus_connected 0", "weighbridge_bus_disconnects_total 1"]);
+    bus.note_disconnected("gone".into());
+    check_has(&text(&metrics), &["weighbridge_bus_connected 0", "weighbridge_bus_connects_total 1"]);
 }
 
 #[test]
