@@ -93,7 +93,7 @@ pub const HEAD_BYTES_MAX: usize = 16 << 20;
 pub const TARGET_BYTES_MAX: usize = 65_534;
 /// `Connection` may list this many options.
 pub const CONNECTION_OPTIONS_MAX: usize = 64;
-/// Memory a head keeps over `clear`: more than nearly all heads need.
+/// Memory that each buffer of a head keeps over `clear`: more than nearly all heads need.
 const KEPT_BYTES: usize = 16 << 10;
 
 /// A request or response head. Names keep their case and their order; whatever is in it can be written on a line.
@@ -124,6 +124,7 @@ impl Head {
     /// Makes it empty, keeping its memory. Needed before parsing a new message only where an incomplete one was given up.
     pub fn clear(&mut self) {
         self.start.clear();
+        self.start.shrink_to(KEPT_BYTES);
         self.method_len = 0;
         self.method = Method::Get;
         self.version = Version::Http11;

@@ -1,169 +1,78 @@
 //! Why a message is refused: one variant for each rule, so that each has its own count and its own sentence.
 
-/// A message that breaks a rule. Nothing of it may be passed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Refusal {
-    /// LF without CR before it.
-    #[error("a line ends with a bare line feed")]
-    BareLineFeed,
-    /// CR without LF behind it.
-    #[error("a carriage return stands without its line feed")]
-    BareCarriageReturn,
-    /// More empty lines before the request line than the one that is tolerated.
-    #[error("empty lines precede the message")]
-    EmptyLines,
-    /// A line that continues the field before it (obs-fold), or whitespace before the first field.
-    #[error("a field is folded over several lines")]
-    FoldedField,
-    /// `Name : value`.
-    #[error("whitespace stands between a field name and its colon")]
-    SpaceBeforeColon,
-    /// A field line without a colon.
-    #[error("a field line has no colon")]
-    NoColon,
-    /// `: value`.
-    #[error("a field has no name")]
-    EmptyFieldName,
-    /// A field name with a byte that is not allowed in a token.
-    #[error("a field name has a byte that names cannot have")]
-    FieldName,
-    /// A field value with NUL or another control byte.
-    #[error("a field value has a control byte")]
-    FieldValue,
-    /// The head does not end within the limit.
-    #[error("the head is larger than the limit")]
-    HeadTooLarge,
-    /// More field lines than the limit.
-    #[error("the head has more fields than the limit")]
-    TooManyFields,
-    /// `Connection` lists more options than anyone needs.
-    #[error("Connection lists too many options")]
-    TooManyOptions,
+/// Declares the refusals: the variant, its label in metrics, its sentence.
+macro_rules! refusals {
+    ($($variant:ident $label:literal $sentence:literal)*) => {
+        /// A message that breaks a rule. Nothing of it may be passed on.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+        pub enum Refusal {
+            $(#[doc = concat!("That ", $sentence, ".")] #[error($sentence)] $variant,)*
+        }
 
-    /// What begins here is not a method, hence perhaps not HTTP at all.
-    #[error("the request does not begin with a method")]
-    Method,
-    /// Not origin-form, absolute-form, authority-form or `*` as the method allows, or a byte that is not visible ASCII.
-    #[error("the request target is malformed")]
-    Target,
-    /// A target with `#`.
-    #[error("the request target has a fragment")]
-    Fragment,
-    /// A request target longer than the limit.
-    #[error("the request target is longer than the limit")]
-    TargetTooLong,
-    /// Neither HTTP/1.0 nor HTTP/1.1.
-    #[error("the HTTP version is neither 1.0 nor 1.1")]
-    Version,
-    /// A status line that is not one, or a code below 100.
-    #[error("the status line is malformed")]
-    Status,
+        impl Refusal {
+            /// Every refusal there is.
+            pub const ALL: &[Refusal] = &[$(Refusal::$variant),*];
 
-    /// No `Host` in HTTP/1.1, or an empty one.
-    #[error("the request names no host")]
-    MissingHost,
-    /// More than one `Host`.
-    #[error("the request has more than one Host")]
-    RepeatedHost,
-    /// Not a host with an optional port: a list, a userinfo, a byte that host names cannot have.
-    #[error("the host is malformed")]
-    MalformedHost,
-    /// The authority of the target and `Host` differ.
-    #[error("the request target and Host name different hosts")]
-    HostMismatch,
+            /// The name in metrics and logs: stable, snake_case.
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $(Refusal::$variant => $label,)*
+                }
+            }
+        }
+    };
+}
 
-    /// Both `Content-Length` and `Transfer-Encoding`.
-    #[error("both Content-Length and Transfer-Encoding are present")]
-    LengthAndEncoding,
-    /// More than one `Content-Length`, even if they agree.
-    #[error("Content-Length is repeated")]
-    RepeatedLength,
-    /// A `Content-Length` that is not digits only.
-    #[error("Content-Length is not a number")]
-    MalformedLength,
-    /// A `Content-Length` above [`LENGTH_MAX`](super::framing::LENGTH_MAX).
-    #[error("Content-Length is too large to count")]
-    LengthTooLarge,
-    /// A `Content-Length` where there cannot be a body.
-    #[error("Content-Length on a message that cannot have a body")]
-    LengthForbidden,
-    /// A `Transfer-Encoding` other than exactly one `chunked`.
-    #[error("Transfer-Encoding is not exactly one `chunked`")]
-    Encoding,
-    /// A `Transfer-Encoding` in HTTP/1.0, which has none.
-    #[error("Transfer-Encoding in HTTP/1.0")]
-    EncodingInHttp10,
-    /// A `Transfer-Encoding` where there cannot be a body.
-    #[error("Transfer-Encoding on a message that cannot have a body")]
-    EncodingForbidden,
+refusals! {
+    // What is wrong with lines and fields, in heads and in trailers.
+    BareLineFeed "bare_line_feed" "a line ends with a bare line feed"
+    BareCarriageReturn "bare_carriage_return" "a carriage return stands without its line feed"
+    EmptyLines "empty_lines" "empty lines precede the message"
+    FoldedField "folded_field" "a field is folded over several lines"
+    SpaceBeforeColon "space_before_colon" "whitespace stands between a field name and its colon"
+    NoColon "no_colon" "a field line has no colon"
+    EmptyFieldName "empty_field_name" "a field has no name"
+    FieldName "field_name" "a field name has a byte that names cannot have"
+    FieldValue "field_value" "a field value has a control byte"
+    HeadTooLarge "head_too_large" "the head is larger than the limit"
+    TooManyFields "too_many_fields" "the head has more fields than the limit"
+    TooManyOptions "too_many_options" "Connection lists too many options"
 
-    /// A chunk size that is not hexadecimal digits only.
-    #[error("a chunk size is malformed")]
-    ChunkSize,
-    /// A chunk size of more than sixteen digits.
-    #[error("a chunk size is too large to count")]
-    ChunkTooLarge,
-    /// A chunk extension with a control byte.
-    #[error("a chunk extension is malformed")]
-    ChunkExtension,
-    /// More bytes of chunk extensions in one body than the limit.
-    #[error("the chunk extensions of a body are larger than the limit")]
-    ChunkExtensionsTooLarge,
-    /// Chunk data not followed by CR LF.
-    #[error("a chunk does not end where its size says")]
-    ChunkEnd,
-    /// A trailer section larger than the limit.
-    #[error("the trailers are larger than the limit")]
-    TrailersTooLarge,
-    /// A trailer that would change framing, routing or identity if a recipient merged it into the head.
-    #[error("a trailer has a name that only heads may have")]
-    ForbiddenTrailer,
+    // What is wrong with the first line.
+    Method "method" "the request does not begin with a method"
+    Target "target" "the request target is malformed"
+    Fragment "fragment" "the request target has a fragment"
+    TargetTooLong "target_too_long" "the request target is longer than the limit"
+    Version "version" "the HTTP version is neither 1.0 nor 1.1"
+    Status "status" "the status line is malformed"
+
+    // What is wrong with the host.
+    MissingHost "missing_host" "the request names no host"
+    RepeatedHost "repeated_host" "the request has more than one Host"
+    MalformedHost "malformed_host" "the host is malformed"
+    HostMismatch "host_mismatch" "the request target and Host name different hosts"
+
+    // What is wrong with the framing.
+    LengthAndEncoding "length_and_encoding" "both Content-Length and Transfer-Encoding are present"
+    RepeatedLength "repeated_length" "Content-Length is repeated"
+    MalformedLength "malformed_length" "Content-Length is not a number"
+    LengthTooLarge "length_too_large" "Content-Length is above 2^63 - 1"
+    LengthForbidden "length_forbidden" "Content-Length on a message that cannot have a body"
+    Encoding "encoding" "Transfer-Encoding is not exactly one `chunked`"
+    EncodingInHttp10 "encoding_in_http10" "Transfer-Encoding in HTTP/1.0"
+    EncodingForbidden "encoding_forbidden" "Transfer-Encoding on a message that cannot have a body"
+
+    // What is wrong in a chunked body.
+    ChunkSize "chunk_size" "a chunk size is malformed"
+    ChunkTooLarge "chunk_too_large" "a chunk size is too large to count"
+    ChunkExtension "chunk_extension" "a chunk extension is malformed"
+    ChunkExtensionsTooLarge "chunk_extensions_too_large" "the chunk extensions of a body are larger than the limit"
+    ChunkEnd "chunk_end" "a chunk does not end where its size says"
+    TrailersTooLarge "trailers_too_large" "the trailers are larger than the limit"
+    ForbiddenTrailer "forbidden_trailer" "a trailer has a name that only heads may have"
 }
 
 impl Refusal {
-    /// The name in metrics and logs: stable, snake_case.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::BareLineFeed => "bare_line_feed",
-            Self::BareCarriageReturn => "bare_carriage_return",
-            Self::EmptyLines => "empty_lines",
-            Self::FoldedField => "folded_field",
-            Self::SpaceBeforeColon => "space_before_colon",
-            Self::NoColon => "no_colon",
-            Self::EmptyFieldName => "empty_field_name",
-            Self::FieldName => "field_name",
-            Self::FieldValue => "field_value",
-            Self::HeadTooLarge => "head_too_large",
-            Self::TooManyFields => "too_many_fields",
-            Self::TooManyOptions => "too_many_options",
-            Self::Method => "method",
-            Self::Target => "target",
-            Self::Fragment => "fragment",
-            Self::TargetTooLong => "target_too_long",
-            Self::Version => "version",
-            Self::Status => "status",
-            Self::MissingHost => "missing_host",
-            Self::RepeatedHost => "repeated_host",
-            Self::MalformedHost => "malformed_host",
-            Self::HostMismatch => "host_mismatch",
-            Self::LengthAndEncoding => "length_and_encoding",
-            Self::RepeatedLength => "repeated_length",
-            Self::MalformedLength => "malformed_length",
-            Self::LengthTooLarge => "length_too_large",
-            Self::LengthForbidden => "length_forbidden",
-            Self::Encoding => "encoding",
-            Self::EncodingInHttp10 => "encoding_in_http10",
-            Self::EncodingForbidden => "encoding_forbidden",
-            Self::ChunkSize => "chunk_size",
-            Self::ChunkTooLarge => "chunk_too_large",
-            Self::ChunkExtension => "chunk_extension",
-            Self::ChunkExtensionsTooLarge => "chunk_extensions_too_large",
-            Self::ChunkEnd => "chunk_end",
-            Self::TrailersTooLarge => "trailers_too_large",
-            Self::ForbiddenTrailer => "forbidden_trailer",
-        }
-    }
-
     /// The status to answer a refused *request* with (a refused response is the upstream's fault: 502).
     pub const fn status(self) -> u16 {
         match self {

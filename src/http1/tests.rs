@@ -698,14 +698,22 @@ fn data_becomes_chunks() {
 }
 
 #[test]
-fn a_refusal_tells_its_label_and_its_status() {
-    for (refusal, label, status) in [
-        (Refusal::TargetTooLong, "target_too_long", 414),
-        (Refusal::HeadTooLarge, "head_too_large", 431),
-        (Refusal::TooManyFields, "too_many_fields", 431),
-        (Refusal::Version, "version", 505),
-        (Refusal::LengthAndEncoding, "length_and_encoding", 400),
+fn every_refusal_has_a_label_of_its_own() {
+    let mut labels: Vec<&str> = Refusal::ALL.iter().map(|refusal| refusal.label()).collect();
+    labels.sort_unstable();
+    labels.dedup();
+    assert_eq!(labels.len(), Refusal::ALL.len());
+}
+
+#[test]
+fn a_refused_request_is_answered_by_what_was_wrong() {
+    for (refusal, status) in [
+        (Refusal::TargetTooLong, 414),
+        (Refusal::HeadTooLarge, 431),
+        (Refusal::TooManyFields, 431),
+        (Refusal::Version, 505),
+        (Refusal::LengthAndEncoding, 400),
     ] {
-        assert_eq!((refusal.label(), refusal.status()), (label, status));
+        assert_eq!(refusal.status(), status, "{refusal}");
     }
 }
