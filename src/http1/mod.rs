@@ -35,7 +35,7 @@ pub use head::{Field, Head, Method, Version};
 pub use name::{Name, NameSet};
 pub use parse::{Limits, Progress};
 pub use refusal::Refusal;
-pub use target::Destination;
+pub use target::{Destination, check_request};
 
 #[cfg(test)]
 mod tests;

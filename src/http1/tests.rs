@@ -2,7 +2,6 @@
 
 use super::head::Field;
 use super::*;
-use crate::http1::target::check_request;
 
 fn parse_request(text: impl AsRef<[u8]>) -> Result<Head, Refusal> {
     let mut head = Head::new();

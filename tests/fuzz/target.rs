@@ -4,6 +4,7 @@
 pub type Ending = &'static str;
 
 /// One parser under attack.
+#[allow(dead_code, reason = "cargo-fuzz finds seeds and words by itself")]
 pub struct Target {
     /// What it attacks; also the name of the module and of the cargo-fuzz target.
     pub name: &'static str,
