@@ -33,6 +33,9 @@ pub struct Explained<'a> {
 
 /// Explains the next pick for `wish`, in the order of the pool. Changes nothing.
 pub fn explain<'a>(pool: &'a Pool, wish: &Wish, config: &ScoreConfig, now: Moment) -> Vec<Explained<'a>> {
+    if pool.endpoints.is_empty() {
+        return Vec::new();
+    }
     let strict = Rules::strict(pool, wish, now);
     let rules = std::iter::once(strict)
         .chain(strict.relaxed())

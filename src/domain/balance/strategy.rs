@@ -125,7 +125,7 @@ pub fn pick<'a>(pool: &'a Pool, wish: &Wish, now: Moment, dice: &mut Dice) -> Re
 
 #[cold]
 fn pick_relaxed<'a>(pool: &'a Pool, wish: &Wish, strict: &Rules, dice: &mut Dice) -> Result<&'a Arc<Endpoint>, NoPick> {
-    if let Some(endpoint) = strict.relaxed().iter().find_map(|rules| choose(pool, wish, rules, dice)) {
+    if let Some(endpoint) = strict.relaxed().find_map(|rules| choose(pool, wish, &rules, dice)) {
         return Ok(endpoint);
     }
     let anyone = pool.endpoints.iter().any(|e| e.live.state() == State::Running);
@@ -133,7 +133,7 @@ fn pick_relaxed<'a>(pool: &'a Pool, wish: &Wish, strict: &Rules, dice: &mut Dice
 }
 
 /// Who may be picked, at one moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Rules<'a> {
     pub(super) now: Moment,
     zone: Option<&'a str>,
@@ -172,14 +172,16 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// What may be ignored, step by step, while nobody is left.
-    pub(super) fn relaxed(&self) -> [Rules<'a>; 4] {
-        [
-            Rules { heed_ejection: false, ..*self },
-            Rules { heed_ejection: false, zone: None, ..*self },
-            Rules { tried: &[], ..*self },
-            Rules { heed_ejection: false, zone: None, tried: &[], ..*self },
-        ]
+    /// What may be ignored, step by step, while nobody is left; steps that ignore nothing new are left out.
+    pub(super) fn relaxed(self) -> impl Iterator<Item = Rules<'a>> {
+        let steps = [
+            self,
+            Rules { heed_ejection: false, ..self },
+            Rules { heed_ejection: false, zone: None, ..self },
+            Rules { tried: &[], ..self },
+            Rules { heed_ejection: false, zone: None, tried: &[], ..self },
+        ];
+        (1..steps.len()).filter(move |&step| !steps[..step].contains(&steps[step])).map(move |step| steps[step])
     }
 
     pub(super) fn judge(&self, endpoint: &Endpoint) -> Eligibility {
@@ -391,15 +393,18 @@ fn takes_part(share: f32, round: u64, index: u64) -> bool {
     (round.wrapping_mul(step).wrapping_add(begin) & (ONE - 1)) >= ONE - step
 }
 
-/// Maglev: the table's endpoint for this key, or the next in the table that may be picked.
+/// Maglev: the table's endpoint for this key, or the next in the table that may be picked. If many in a row may not, the
+/// next in the pool that may: walking the whole table would take long where everybody is full.
 pub(super) fn by_hash<'a>(pool: &'a Pool, key: &[u8], rules: &Rules) -> Option<&'a Arc<Endpoint>> {
+    let all = &pool.endpoints;
     let table = pool.derived.maglev(pool);
-    if table.is_empty() {
-        return None;
-    }
     let begin = (super::derived::hash(key) % table.len() as u64) as usize;
     let (before, after) = table.split_at(begin);
-    after.iter().chain(before).map(|&index| &pool.endpoints[index as usize]).find(|e| rules.admit(e))
+    let next = after.iter().chain(before).take(DRAWS_MAX).map(|&index| &all[index as usize]).find(|e| rules.admit(e));
+    next.or_else(|| {
+        let (before, after) = all.split_at(begin % all.len());
+        after.iter().chain(before).find(|e| rules.admit(e))
+    })
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+use proptest::prelude::{prop_assert, proptest};
+
 use super::*;
 use crate::domain::balance::fixture::{INTERVAL, at, attempt, millis, named, pool};
 use crate::domain::balance::{Outcome, Strategy};
@@ -164,4 +166,27 @@ fn reported_cpu_is_smoothed_over_five_seconds() {
 fn a_host_is_its_agent_or_else_its_address() {
     let pool = pool(Strategy::Adaptive, "a\nb host=h1\nc host=h1\na\nh1");
     assert_eq!(pool.derived.neighbours(&pool), [2, 2, 2, 2, 1]);
+}
+
+proptest! {
+    #[test]
+    fn no_report_makes_a_weight_unusable(
+        reports in proptest::collection::vec((0..5usize, proptest::array::uniform4(0.0..1.5f64), 0..20u32, 0..3000u64), 0..40),
+    ) {
+        let pool = pool(Strategy::Adaptive, "a host=h1\nb host=h1\nc host=h2\nd host=h3\ne");
+        let mut now = at(0.0);
+        for (who, [cpu, mem, host_cpu, host_mem], served, passed) in reports {
+            now = now + millis(passed);
+            let name = ["a", "b", "c", "d", "e"][who];
+            (0..served).for_each(|_| _ = attempt(&pool, name, Outcome::Ok { latency: millis(passed) }, now));
+            let usage = |cpu: f64, mem: f64| Usage { cpu: Share::reported(cpu), mem: Share::reported(mem), ..Usage::default() };
+            named(&pool, name).live.reported(usage(cpu, mem), usage(host_cpu, host_mem), INTERVAL, now);
+            recompute(&pool, &ScoreConfig::default(), now);
+            for endpoint in &pool.endpoints {
+                let capacity = endpoint.live.capacity().expect("recomputed");
+                prop_assert!(capacity.is_finite() && capacity > 0.0);
+                prop_assert!((1.0..=100.0).contains(&endpoint.live.article().expect("recomputed")));
+            }
+        }
+    }
 }

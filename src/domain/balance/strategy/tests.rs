@@ -309,6 +309,13 @@ fn while_an_endpoint_is_away_its_keys_go_to_the_next_and_then_come_back() {
 }
 
 #[test]
+fn keys_of_many_absent_endpoints_still_find_somebody() {
+    let pool = big(Strategy::Hash, 300);
+    pool.endpoints[..299].iter().for_each(|e| e.live.set_state(State::Draining, NOW));
+    assert_eq!(picked(&pool, &key("user-1"), NOW), "e299");
+}
+
+#[test]
 fn without_the_header_hash_falls_back() {
     check_picked(Strategy::Hash, "a waiting=1\nb", "b");
 }
