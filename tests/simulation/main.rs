@@ -1,3 +1,4 @@
 //! Rules driven through simulated time by seeded worlds.
 
 mod balance;
+mod wake;

@@ -251,10 +251,11 @@ impl Apps {
                 Ok(())
             });
             debug_assert_eq!(ticked, Ok(()), "a timer outlived its app");
-            if is_over && let Some(timed) = self.episodes.remove(&app) {
-                if let Some(due) = timed.due {
-                    self.due.remove(&(due, app));
-                }
+            if is_over
+                && let Some(timed) = self.episodes.remove(&app)
+                && let Some(due) = timed.due
+            {
+                self.due.remove(&(due, app));
             }
         }
     }

@@ -447,7 +447,8 @@ impl Episode {
     }
 
     fn fail(&mut self, failure: Failure, retry_in: Option<Duration>, turn: &mut Turn<'_>) {
-        let retry_at = turn.now + retry_in.unwrap_or(turn.settings.retry_failed_after);
+        let wait = retry_in.unwrap_or(turn.settings.retry_failed_after);
+        let retry_at = turn.now + wait.max(turn.settings.retry); // not even a start that fails at once is asked for faster
         let attempt = self.attempt();
         self.enter(Phase::Failed { since: turn.now, failure, attempt, retry_at }, turn);
         turn.effects.push(Effect::Failed { app: self.live.app().clone() });

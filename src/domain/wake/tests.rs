@@ -1,6 +1,5 @@
 //! Episodes as text: a line is `seconds happening -> effects [stage]`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
