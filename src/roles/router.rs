@@ -124,7 +124,6 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         (None, None) => unreachable!("without NATS there is an embedded bus"),
     };
     let attached = bus::start(bus, SUBJECTS, bus::Limits::default(), Dice::seeded(dice.bits()));
-    metrics.watch_bus(attached.state.clone());
     let (events, events_inbox) = mpsc::channel(EVENTS);
     let introduction = wiring::introduction(&config.table, &http);
     tracing::info!(id = introduction.id, ?http, %admin, workers = config.workers, "starting");
@@ -174,6 +173,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
             routes: routes.clone(),
             settings: admin_settings.clone(),
             bus: attached.outgoing.clone(),
+            bus_state: attached.state.clone(),
             health,
             clock,
             login: config.admin.login.clone(),

@@ -15,7 +15,7 @@ mod table;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -25,7 +25,6 @@ pub use reference::markdown;
 pub use shard::{Finished, Shard, Sticky};
 
 use super::access_log::LogCounts;
-use crate::runtime::bus_state::BusState;
 use shard::Slots;
 use table::Named;
 
@@ -133,9 +132,11 @@ families! {
     BUS_FAILURES: Counter "weighbridge_bus_failures_total" []
         "Attempts to connect to the bus that failed, and connections to it that broke.";
     BUS_RECEIVED: Counter "weighbridge_bus_messages_received_total" ["subject"]
-        "Messages applied to the table.";
+        "Messages understood.";
     BUS_REJECTED: Counter "weighbridge_bus_messages_rejected_total" ["subject", "reason"]
-        "Messages dropped whole because they were malformed or stale.";
+        "Messages dropped whole because they were malformed.";
+    BUS_SENT: Counter "weighbridge_bus_messages_sent_total" []
+        "Messages given to the bus.";
     BUS_DROPPED: Counter "weighbridge_bus_messages_dropped_total" ["reason"]
         "Messages lost between the bus and the control plane: full queues, oversized ones, no connection to send on.";
     ENDPOINTS_REMOVED: Counter "weighbridge_endpoints_removed_total" ["reason"]
@@ -165,6 +166,21 @@ families! {
         "Start of the process, in seconds since 1970.";
 }
 
+/// What the bus counts for itself.
+#[derive(Clone, Debug, Default)]
+pub struct BusCounts {
+    /// Whether it is connected and subscribed.
+    pub connected: bool,
+    /// Times it was connected.
+    pub connects: u64,
+    /// Attempts to connect that failed, and connections that broke.
+    pub failures: u64,
+    /// Messages given to the server.
+    pub sent: u64,
+    /// Messages lost, by reason.
+    pub dropped: Vec<(&'static str, u64)>,
+}
+
 /// Routes with series of their own, unless said otherwise.
 pub const ROUTES_MAX: usize = 1_000;
 
@@ -176,7 +192,6 @@ pub struct Metrics {
     named: Mutex<Named>,
     /// Those of the control plane.
     pub control: Control,
-    bus: OnceLock<Arc<BusState>>,
     /// Those of the access log, which counts for itself.
     pub access_log: Arc<LogCounts>,
 }
@@ -189,14 +204,8 @@ impl Metrics {
             routes_max,
             named: Mutex::default(),
             control: Control::default(),
-            bus: OnceLock::new(),
             access_log: Arc::default(),
         })
-    }
-
-    /// From now on tells how this bus is doing, too. Only the first one counts: a process has one bus.
-    pub fn watch_bus(&self, bus: Arc<BusState>) {
-        let _first = self.bus.set(bus);
     }
 
     /// Counters for one more worker, made on its own thread. What it counted stays when it is gone.

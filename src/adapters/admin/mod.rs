@@ -21,10 +21,11 @@ use crate::domain::balance::Wish;
 use crate::domain::balance::score::ScoreConfig;
 use crate::domain::protocol::envelope::Outgoing;
 use crate::domain::table::snapshot::Snapshot;
+use crate::runtime::bus_state::{BusState, Dropped};
 use crate::runtime::clock::Clock;
 use crate::runtime::published::Published;
 use crate::runtime::shutdown::{Listener, Phase};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{BusCounts, Metrics};
 
 pub use server::serve;
 
@@ -39,12 +40,28 @@ pub struct Admin {
     pub settings: Arc<Published<Settings>>,
     /// The way onto the bus.
     pub bus: mpsc::Sender<Outgoing>,
+    /// How the bus is doing.
+    pub bus_state: Arc<BusState>,
     /// What `/health` says.
     pub health: Health,
     /// The process's clock.
     pub clock: Clock,
     /// Needed for everything but `/health`.
     pub login: Option<Login>,
+}
+
+impl Admin {
+    /// The text that Prometheus reads.
+    fn exposition(&self) -> String {
+        let bus = BusCounts {
+            connected: self.bus_state.is_connected(),
+            connects: self.bus_state.connects(),
+            failures: self.bus_state.failures(),
+            sent: self.bus_state.sent(),
+            dropped: Dropped::ALL.map(|reason| (reason.label(), self.bus_state.dropped(reason))).into(),
+        };
+        self.metrics.text(&self.routes.get(), &bus, self.clock.now())
+    }
 }
 
 /// What of the configuration decides how the table is to be understood.

@@ -162,7 +162,7 @@ fn health(admin: &Admin) -> Answer {
 async fn metrics(admin: &Arc<Admin>) -> Result<Answer, Problem> {
     let admin = admin.clone();
     // A large table takes a while to walk; the control plane must not wait for that.
-    let exposition = off_thread(move || admin.metrics.text(&admin.routes.get(), admin.clock.now())).await?;
+    let exposition = off_thread(move || admin.exposition()).await?;
     Ok(text(StatusCode::OK, CONTENT_TYPE, exposition))
 }
 

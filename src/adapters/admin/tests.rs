@@ -1,3 +1,5 @@
+//! The operator's port over real sockets.
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -41,6 +43,7 @@ impl Port {
             routes: Published::new(table(&[], &[])),
             settings: Published::new(settings),
             bus: outgoing,
+            bus_state: Arc::default(),
             health: Health::new(phase),
             clock: Clock::new(),
             login: None,
@@ -190,6 +193,9 @@ async fn metrics_are_in_the_text_format_of_prometheus_and_tell_of_the_routes() {
     let (status, head, body) = port.ask("GET /metrics").await;
     assert_eq!(status, 200);
     assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+    port.admin.bus_state.note_connected("here");
+    let (_, _, connected) = port.ask("GET /metrics").await;
+    assert!(connected.contains("\nweighbridge_bus_connected 1\n") && body.contains("\nweighbridge_bus_connected 0\n"));
     let expected = [
         "weighbridge_routes 2",
         r#"weighbridge_endpoints{state="running"} 3"#,

@@ -1,3 +1,5 @@
+//! Records as lines, whatever bytes they are made of, and the way of lines to the file.
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -6,11 +6,10 @@ use super::shard::{CLASSES, ClassSlots, Slots, Sticky};
 use super::*;
 use crate::domain::moment::Moment;
 use crate::domain::table::snapshot::Snapshot;
-use crate::runtime::bus_state::Dropped;
 
 impl Metrics {
     /// The text that Prometheus reads. Takes a while with a large table: not for a thread that serves requests.
-    pub fn text(&self, table: &Snapshot, now: Moment) -> String {
+    pub fn text(&self, table: &Snapshot, bus: &BusCounts, now: Moment) -> String {
         let mut exposition = Exposition::default();
         let shards = Shards(self.shards.lock().clone());
         shards.requests(&mut exposition);
@@ -20,7 +19,7 @@ impl Metrics {
         exposition.number(ACCESS_LOG_RECORDS, self.access_log.written() as f64);
         exposition.number(ACCESS_LOG_DROPPED, self.access_log.dropped() as f64);
         self.named.lock().gather(table, self.routes_max, now, &mut exposition);
-        self.control.gather(self.bus.get().map(|bus| &**bus), &mut exposition);
+        self.control.gather(bus, &mut exposition);
         process(&mut exposition);
         exposition.into_text()
     }
@@ -106,18 +105,16 @@ impl Shards {
 }
 
 impl Control {
-    fn gather(&self, bus: Option<&BusState>, out: &mut Exposition) {
-        if let Some(bus) = bus {
-            out.number(BUS_CONNECTED, f64::from(u8::from(bus.is_connected())));
-            out.number(BUS_CONNECTS, bus.connects() as f64);
-            out.number(BUS_FAILURES, bus.failures() as f64);
-        }
+    fn gather(&self, bus: &BusCounts, out: &mut Exposition) {
         self.read(|counts| {
+            out.number(BUS_CONNECTED, f64::from(u8::from(bus.connected)));
+            out.number(BUS_CONNECTS, bus.connects as f64);
+            out.number(BUS_FAILURES, bus.failures as f64);
             out.numbers(BUS_RECEIVED, counts.received.iter().map(|(subject, n)| ([*subject], *n as f64)));
             let rejected = counts.rejected.iter();
             out.numbers(BUS_REJECTED, rejected.map(|((subject, reason), n)| ([*subject, *reason], *n as f64)));
-            let dropped = Dropped::ALL.map(|reason| (reason.label(), bus.map_or(0, |bus| bus.dropped(reason))));
-            let dropped = dropped.into_iter().chain([("outgoing_full", counts.outgoing_dropped)]);
+            out.number(BUS_SENT, bus.sent as f64);
+            let dropped = bus.dropped.iter().copied().chain([("outgoing_full", counts.outgoing_dropped)]);
             out.numbers(BUS_DROPPED, dropped.map(|(reason, n)| ([reason], n as f64)));
             out.numbers(ENDPOINTS_REMOVED, counts.removed.iter().map(|(reason, n)| ([*reason], *n as f64)));
             out.histograms::<&str, 0>(HEARTBEAT_AGE, [([], counts.heartbeat_age())]);

@@ -1,3 +1,5 @@
+//! The exposition as a whole, and the page about it.
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
@@ -6,7 +8,6 @@ use super::*;
 use crate::domain::hash::Keyed;
 use crate::domain::moment::Moment;
 use crate::domain::table::snapshot::Snapshot;
-use crate::runtime::bus_state::Dropped;
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -50,11 +51,11 @@ fn count_everything(metrics: &Metrics) {
     control.registration_latency(MILLI);
     control.snapshot_published(MILLI);
     control.outgoing_dropped(1);
-    metrics.watch_bus(Arc::default());
 }
 
 fn text(metrics: &Metrics) -> String {
-    metrics.text(&Snapshot::empty(Keyed::new(1)), Moment::START)
+    let bus = BusCounts { connected: true, connects: 2, failures: 1, sent: 5, dropped: vec![("queue_full", 3)] };
+    metrics.text(&Snapshot::empty(Keyed::new(1)), &bus, Moment::START)
 }
 
 #[track_caller]
@@ -111,10 +112,7 @@ fn what_the_bus_brings_is_counted_by_subject() {
     metrics.control.message_received("dea.heartbeat");
     metrics.control.message_rejected("router.register", "missing_host");
     metrics.control.endpoints_removed("pruned", 3);
-    let bus = Arc::new(BusState::default());
-    metrics.watch_bus(bus.clone());
-    bus.note_connected("nats-1");
-    bus.count_dropped(Dropped::Oversized);
+    metrics.control.outgoing_dropped(4);
     let expected = [
         r#"weighbridge_bus_messages_received_total{subject="dea.heartbeat"} 2"#,
         r#"weighbridge_bus_messages_rejected_total{subject="router.register",reason="missing_host"} 1"#,
@@ -122,11 +120,12 @@ fn what_the_bus_brings_is_counted_by_subject() {
         r#"weighbridge_endpoints{state="running"} 0"#,
         "weighbridge_routes 0",
         "weighbridge_bus_connected 1",
-        r#"weighbridge_bus_messages_dropped_total{reason="oversized"} 1"#,
+        "weighbridge_bus_connects_total 2",
+        "weighbridge_bus_messages_sent_total 5",
+        r#"weighbridge_bus_messages_dropped_total{reason="queue_full"} 3"#,
+        r#"weighbridge_bus_messages_dropped_total{reason="outgoing_full"} 4"#,
     ];
     check_has(&text(&metrics), &expected);
-    bus.note_disconnected("gone".into());
-    check_has(&text(&metrics), &["weighbridge_bus_connected 0", "weighbridge_bus_connects_total 1"]);
 }
 
 #[test]
