@@ -440,23 +440,16 @@ impl Head {
         self.status = 0;
     }
 
-    /// The parser's door: a checked status line whose reason is the beginning of the block to come.
+    /// The parser's door to an empty head: a checked status line whose reason is the beginning of the block to come.
     pub(super) fn put_status(&mut self, status: u16, reason_len: usize, version: Version) {
-        self.start.clear();
-        self.method_len = 0;
         self.version = version;
         self.status = status;
         self.reason_len = reason_len;
     }
 
-    /// The parser's door: the checked bytes that its entries will point into.
+    /// The parser's door to an empty head: the checked bytes that its entries will point into.
     pub(super) fn put_block(&mut self, block: &[u8]) {
-        self.bytes.clear();
         self.bytes.extend_from_slice(block);
-        self.reason_len = 0;
-        self.fields.clear();
-        self.present = NameSet::default();
-        self.repeated = NameSet::default();
     }
 
     /// The parser's door: one more field of the block.

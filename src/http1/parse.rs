@@ -42,7 +42,11 @@ pub enum Progress {
 ///
 /// # Errors
 /// The first rule that the head breaks. The connection has no future then: nobody knows where the next message begins.
+/// The `head` is empty, or holds what was read before the rule was seen broken: for the log, not to be passed on.
 pub fn request(input: &[u8], limits: &Limits, head: &mut Head) -> Result<Progress, Refusal> {
+    if head.searched == 0 {
+        head.clear();
+    }
     let result = try_request(input, limits, head);
     head.searched = if result == Ok(Progress::Partial) { input.len() } else { 0 };
     result
@@ -51,8 +55,11 @@ pub fn request(input: &[u8], limits: &Limits, head: &mut Head) -> Result<Progres
 /// Parses the head of a response, like [`request`].
 ///
 /// # Errors
-/// The first rule that the head breaks.
+/// As [`request`].
 pub fn response(input: &[u8], limits: &Limits, head: &mut Head) -> Result<Progress, Refusal> {
+    if head.searched == 0 {
+        head.clear();
+    }
     let result = try_response(input, limits, head);
     head.searched = if result == Ok(Progress::Partial) { input.len() } else { 0 };
     result

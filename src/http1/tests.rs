@@ -368,6 +368,21 @@ fn there_is_no_verdict_before_the_empty_line() {
     assert_eq!(parse::request(text.as_bytes(), &limits, &mut head), Err(Refusal::NoColon));
 }
 
+#[test]
+fn a_refused_head_shows_nothing_of_the_one_before() {
+    let (mut head, limits) = (Head::new(), Limits::default());
+    for (text, refusal, target) in [
+        ("GET /second HTTP/1.1\r\nHost: a\r\nbad\r\n\r\n", Refusal::NoColon, ""),
+        ("GET /second HTTP/1.1\r\nHost: a,b\r\n\r\n", Refusal::MalformedHost, "/second"),
+    ] {
+        let first = b"GET /first HTTP/1.1\r\nHost: a\r\nCookie: b\r\n\r\n";
+        assert!(parse::request(first, &limits, &mut head).is_ok());
+        assert_eq!(parse::request(text.as_bytes(), &limits, &mut head), Err(refusal));
+        assert_eq!(head.target(), target);
+        assert!(!head.has(Name::Cookie));
+    }
+}
+
 // Building and changing heads.
 
 #[test]
