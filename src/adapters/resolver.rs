@@ -100,7 +100,7 @@ struct Name {
 
 impl Names {
     fn take_on(&mut self, endpoint: &Arc<Endpoint>) {
-        if endpoint.address.as_socket().is_some() {
+        if !endpoint.has_name() {
             return; // an address, not a name: resolved at birth
         }
         let host: Arc<str> = endpoint.address.host().into();
@@ -168,5 +168,182 @@ impl Name {
         for endpoint in self.endpoints.values().filter_map(Weak::upgrade) {
             *endpoint.resolved.lock() = Some(SocketAddr::new(ip, endpoint.address.port()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::domain::balance::live::Live;
+    use crate::domain::endpoint::Facts;
+    use crate::domain::identity::Address;
+    use crate::domain::moment::Moment;
+
+    fn endpoint(serial: u64, host: &str) -> Arc<Endpoint> {
+        let facts = Facts::at(Address::new(host, 8000 + serial as u16));
+        Arc::new(Endpoint::new(serial, facts, Arc::new(Live::new(Moment::START))))
+    }
+
+    fn names() -> Names {
+        Names { known: HashMap::new(), waiting: VecDeque::new(), lookups: Arc::default(), dice: Dice::seeded(1) }
+    }
+
+    fn ips(text: &str) -> io::Result<Vec<IpAddr>> {
+        Ok(text.split_whitespace().map(|ip| ip.parse().expect("a good address")).collect())
+    }
+
+    fn failure() -> io::Result<Vec<IpAddr>> {
+        Err(io::Error::other("no such name"))
+    }
+
+    impl Names {
+        /// The names to look up now, in order.
+        fn asked(&mut self) -> Vec<String> {
+            self.waiting.drain(..).map(|host| host.to_string()).collect()
+        }
+    }
+
+    #[track_caller]
+    fn check_address(endpoint: &Endpoint, expected: &str) {
+        assert_eq!(endpoint.socket_address().map(|address| address.to_string()).unwrap_or_default(), expected);
+    }
+
+    #[test]
+    fn a_name_is_looked_up_once_for_all_who_have_it() {
+        let (mut names, now) = (names(), Instant::now());
+        let (a, b, c) = (endpoint(1, "one"), endpoint(2, "one"), endpoint(3, "10.0.0.9"));
+        [&a, &b, &c].into_iter().for_each(|endpoint| names.take_on(endpoint));
+        assert_eq!(names.asked(), ["one"]);
+        names.answered("one", ips("10.0.0.1"), now);
+        check_address(&a, "10.0.0.1:8001");
+        check_address(&b, "10.0.0.1:8002");
+        check_address(&c, "10.0.0.9:8003");
+        let late = endpoint(4, "one");
+        names.take_on(&late);
+        check_address(&late, "10.0.0.1:8004");
+        assert_eq!(names.asked(), [""; 0]);
+        assert_eq!((names.lookups.names(), names.lookups.done()), (1, 1));
+    }
+
+    #[test]
+    fn an_address_is_refreshed_while_somebody_has_the_name() {
+        let (mut names, now) = (names(), Instant::now());
+        let a = endpoint(1, "one");
+        names.take_on(&a);
+        names.asked();
+        names.answered("one", ips("10.0.0.1 10.0.0.2"), now);
+        names.queue_due(now + REFRESH - TICK);
+        assert_eq!(names.asked(), [""; 0]);
+        names.queue_due(now + REFRESH);
+        assert_eq!(names.asked(), ["one"]);
+        names.queue_due(now + REFRESH * 2);
+        assert_eq!(names.asked(), [""; 0], "while it is being looked up");
+        names.answered("one", ips("10.0.0.3 10.0.0.1"), now + REFRESH);
+        check_address(&a, "10.0.0.1:8001");
+        names.answered("one", ips("10.0.0.3"), now + REFRESH);
+        check_address(&a, "10.0.0.3:8001");
+        drop(a);
+        names.queue_due(now + REFRESH * 2);
+        assert_eq!((names.asked(), names.lookups.names()), (vec![], 0));
+    }
+
+    #[test]
+    fn a_failed_refresh_keeps_the_last_address() {
+        let (mut names, now) = (names(), Instant::now());
+        let a = endpoint(1, "one");
+        names.take_on(&a);
+        names.asked();
+        names.answered("one", ips("10.0.0.1"), now);
+        names.answered("one", failure(), now);
+        names.answered("one", ips(""), now);
+        check_address(&a, "10.0.0.1:8001");
+        assert_eq!((names.lookups.done(), names.lookups.failed()), (1, 2));
+        names.queue_due(now + REFRESH);
+        assert_eq!(names.asked(), ["one"]);
+    }
+
+    #[test]
+    fn a_name_without_an_address_is_tried_again_soon_and_then_ever_later() {
+        let (mut names, now) = (names(), Instant::now());
+        let a = endpoint(1, "one");
+        names.take_on(&a);
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            names.answered("one", failure(), now);
+            pauses.push(names.known["one"].due.expect("it will be tried again") - now);
+        }
+        assert!(pauses[0] <= Duration::from_secs(1), "{pauses:?}");
+        assert!(pauses[7] > pauses[0] * 10 && pauses[7] <= REFRESH, "{pauses:?}");
+        check_address(&a, "");
+        names.answered("one", ips("10.0.0.1"), now);
+        check_address(&a, "10.0.0.1:8001");
+    }
+
+    #[test]
+    fn one_name_complains_once_a_minute() {
+        let (mut names, now) = (names(), Instant::now());
+        let a = endpoint(1, "one");
+        names.take_on(&a);
+        let mut complaints = Vec::new();
+        for second in (0..150).step_by(10) {
+            names.answered("one", failure(), now + Duration::from_secs(second));
+            complaints.extend(names.known["one"].complained.filter(|at| *at == now + Duration::from_secs(second)));
+        }
+        assert_eq!(complaints, [0, 60, 120].map(|second| now + Duration::from_secs(second)));
+    }
+
+    #[test]
+    fn a_rebuilt_endpoint_takes_the_place_of_the_one_before() {
+        let (mut names, now) = (names(), Instant::now());
+        let (old, new) = (endpoint(1, "one"), endpoint(1, "one"));
+        names.take_on(&old);
+        names.take_on(&new);
+        names.answered("one", ips("10.0.0.1"), now);
+        check_address(&new, "10.0.0.1:8001");
+        assert_eq!(names.known["one"].endpoints.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn few_lookups_run_at_a_time_and_all_get_done() {
+        const NAMES: u64 = 100;
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let counted = (running.clone(), most.clone());
+        let lookup = move |_host| {
+            let (running, most) = counted.clone();
+            async move {
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                for _ in 0..10 {
+                    tokio::task::yield_now().await;
+                }
+                running.fetch_sub(1, Ordering::SeqCst);
+                ips("10.0.0.1")
+            }
+        };
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let lookups = Arc::new(Lookups::default());
+        tokio::spawn(run(receiver, lookups.clone(), lookup, Dice::seeded(1)));
+        let endpoints: Vec<_> = (0..NAMES).map(|n| endpoint(n, &format!("name-{n}"))).collect();
+        for endpoint in &endpoints {
+            sender.send(endpoint.clone()).await.expect("the resolver runs");
+        }
+        while lookups.done() < NAMES {
+            tokio::task::yield_now().await;
+        }
+        assert!(endpoints.iter().all(|endpoint| endpoint.socket_address().is_some()));
+        let most = most.load(Ordering::SeqCst);
+        assert!((2..=AT_A_TIME).contains(&most), "{most}");
+    }
+
+    #[tokio::test]
+    async fn the_system_knows_where_localhost_is() {
+        let resolver = start(Dice::seeded(1));
+        let here = endpoint(1, "localhost");
+        resolver.endpoints.send(here.clone()).await.expect("the resolver runs");
+        while resolver.lookups.done() == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(here.socket_address().expect("it is resolved").ip().is_loopback());
     }
 }

@@ -38,7 +38,8 @@ pub(super) const NATS: Section = Section {
             "credentials_file",
             Kind::Text("path"),
             "\"\"",
-            "Authentication by a `.creds` file (JWT and nkey). Empty: none.",
+            "Authentication by a `.creds` file (JWT and nkey) or a file that holds an nkey seed. Read anew for every \
+             connection. Empty: none.",
         ),
         restart(
             "ca",
@@ -91,7 +92,7 @@ pub enum NatsAuth {
     Login(Login),
     /// A token.
     Token(Secret),
-    /// A `.creds` file.
+    /// A `.creds` file, or a file that holds an nkey seed.
     CredentialsFile(PathBuf),
 }
 

@@ -13,7 +13,8 @@ pub enum Dropped {
     BytesFull,
     /// Incoming: one message larger than allowed.
     Oversized,
-    /// Incoming: the client library's own queue was full before we could take the message over.
+    /// Incoming: the client library's own queue was full before we could take the message over. At least that many: the
+    /// library does not tell of every one.
     SlowConsumer,
     /// Outgoing: there was no connection. Nothing is kept for later: it would be stale by then.
     Disconnected,

@@ -80,7 +80,8 @@ fn parse(filter: &str) -> Result<EnvFilter, LogError> {
     if filter.trim().is_empty() {
         return Err(wrong("it is empty".to_owned())); // would mean: errors only, which nobody wants by accident
     }
-    EnvFilter::try_new(filter).map_err(|error| wrong(error.to_string()))
+    // The NATS client logs every attempt to connect; the bus says what matters of it. A later directive overrides this.
+    EnvFilter::try_new(format!("async_nats=off,{filter}")).map_err(|error| wrong(error.to_string()))
 }
 
 #[cfg(test)]

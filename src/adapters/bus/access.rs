@@ -307,6 +307,8 @@ mod tests {
         assert_eq!(what, format!("{} holds no JWT and no nkey seed", file.display()));
         std::fs::write(&file, "-----BEGIN NATS USER JWT-----\nx").expect("the folder is ours");
         assert!(complaint(credentials, None).await.contains("is not a credentials file"));
+        assert!(complaint(NatsAuth::None, Some(&file)).await.contains("holds a broken certificate"));
+        std::fs::write(&file, "hello").expect("the folder is ours");
         assert!(complaint(NatsAuth::None, Some(&file)).await.ends_with("holds no certificate"));
     }
 }

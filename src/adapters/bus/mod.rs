@@ -57,9 +57,9 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Room for every instance of a large platform to register at once: 65,536 messages, 64 MiB, 8 MiB each.
+    /// Room for every instance of a large platform to register at once: 262,144 messages in 128 MiB, 8 MiB each.
     fn default() -> Limits {
-        Limits { incoming: 65_536, incoming_bytes: 64 << 20, message_bytes: 8 << 20, outgoing: 4_096 }
+        Limits { incoming: 262_144, incoming_bytes: 128 << 20, message_bytes: 8 << 20, outgoing: 4_096 }
     }
 }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use async_nats::{Client, ConnectErrorKind, Event, Subscriber};
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, unconstrained, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::access::{Access, NoAccess};
@@ -38,8 +38,11 @@ const LOOK: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(6
 const TICK: Duration = Duration::from_secs(1);
 /// How often the same trouble is logged.
 const COMPLAINT: Duration = Duration::from_secs(60);
-/// Messages of one subscription that may wait for us to take them over.
-const SUBSCRIPTION_QUEUE: usize = 65_536;
+/// Messages of one subscription that may wait for us to take them over. We do nothing else, so it is only filled where the
+/// machine has no time for us.
+const SUBSCRIPTION_QUEUE: usize = 262_144;
+/// Messages taken over before others get their turn.
+const TURN: usize = 16_384;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -341,8 +344,10 @@ impl Connection {
                     }
                 },
                 Some(found) = looker.join_next() => {
-                    if let Ok(Ok(places)) = found {
-                        connector.learn(&places).await;
+                    match found {
+                        Ok(Ok(places)) => connector.learn(&places).await,
+                        Ok(Err(error)) => tracing::debug!(%error, "cannot look who else is in the cluster"),
+                        Err(_) => {}
                     }
                     looks += 1;
                     let pause = LOOK.pause(looks, &mut connector.dice);
@@ -426,24 +431,38 @@ fn on_event(event: Event, breaks: &watch::Sender<bool>, state: &BusState) {
     }
 }
 
-/// Takes messages over from one subscription as fast as they come, until there are none and the connection has ended.
+/// Takes messages over from one subscription as fast as they come. At the end of the connection what has come is still
+/// taken, and no more than that: the library's own attempt to reconnect might bring some.
 async fn take_over(mut subscriber: Subscriber, subjects: Vec<String>, inlet: Inlet, mut ended: watch::Receiver<()>) {
-    loop {
-        let message = tokio::select! {
-            biased;
-            message = subscriber.next() => message,
-            _ = ended.changed() => None,
-        };
-        let Some(message) = message else { return };
+    let offer = |message: async_nats::Message| {
         if !subjects.iter().any(|pattern| subject::matches(pattern, &message.subject)) {
-            continue;
+            return Ok(());
         }
-        let incoming = Incoming {
+        inlet.offer(Incoming {
             subject: message.subject.to_string(),
             payload: message.payload,
             reply: message.reply.map(|reply| reply.to_string()),
-        };
-        if inlet.offer(incoming) == Err(Gone) {
+        })
+    };
+    'connected: loop {
+        // The runtime lets a task take 128 messages before it has to make room for others; the library's reader may put
+        // some ten thousand into the queue in one turn of its own. So we say ourselves when it is enough.
+        for _ in 0..TURN {
+            let message = tokio::select! {
+                biased;
+                _ = ended.changed() => break 'connected,
+                message = unconstrained(subscriber.next()) => message,
+            };
+            let Some(message) = message else { return };
+            if offer(message) == Err(Gone) {
+                return;
+            }
+        }
+        yield_now().await;
+    }
+    for _ in 0..SUBSCRIPTION_QUEUE {
+        let Some(Some(message)) = unconstrained(subscriber.next()).now_or_never() else { return };
+        if offer(message) == Err(Gone) {
             return;
         }
     }
