@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::config::{Config, reference};
+use crate::config::reference;
 use crate::roles::{demo, router};
 
 /// Everything that can be typed. `docs/CLI.md` is generated from it.
@@ -200,8 +200,9 @@ fn demo(http_port: Option<u16>, admin_port: Option<u16>) -> Result<(), Failure> 
 }
 
 fn check(file: &std::path::Path) -> Result<(), Failure> {
-    let Config { effective, .. } = load::config(Some(file))?;
-    print(&effective.to_string())
+    let config = load::config(Some(file))?;
+    router::check_files(&config)?;
+    print(&config.effective.to_string())
 }
 
 /// The message itself, or what standard input holds. Bytes that are no JSON are refused here: most likely the shell has

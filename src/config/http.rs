@@ -33,13 +33,18 @@ pub struct HttpConfig {
 }
 
 pub(super) fn read(section: &mut Reader<'_, '_>) -> HttpConfig {
+    HttpConfig { listen: addresses(section), trusted_proxies: section.list("trusted_proxies", network) }
+}
+
+/// Reads `listen`.
+pub(super) fn addresses(section: &mut Reader<'_, '_>) -> Vec<SocketAddr> {
     let listen = section.list("listen", reader::address);
     for (n, address) in listen.iter().enumerate() {
         if address.port() != 0 && listen[..n].contains(address) {
             section.complain("listen", format!("{address} is listed twice"));
         }
     }
-    HttpConfig { listen, trusted_proxies: section.list("trusted_proxies", network) }
+    listen
 }
 
 /// Reads `10.0.0.0/8` or a single address.

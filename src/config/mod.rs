@@ -15,6 +15,7 @@ mod schema;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod traffic;
 mod tree;
 mod units;
@@ -34,7 +35,8 @@ pub use process::{LogFormat, LogLevel};
 pub use route::{StaticInstance, StaticRoute};
 pub use schema::Reload;
 pub use table::{Isolation, TableConfig};
-pub use traffic::{ForwardedConfig, ForwardedProto, LimitsConfig, RetryConfig, RewriteConfig};
+pub use tls::{ClientCertificates, HttpsConfig, KeyPair, MinTls, UpstreamTlsConfig};
+pub use traffic::{ClientCertHeader, ForwardedConfig, ForwardedProto, LimitsConfig, RetryConfig, RewriteConfig};
 pub use traffic::{StickyConfig, StickyMode, TimeoutsConfig};
 
 /// A hundred years: what a time limit of 0 (off) becomes, so that no reader needs a special case.
@@ -49,6 +51,8 @@ pub struct Config {
     pub compat: Compat,
     /// Clear-text listeners.
     pub http: HttpConfig,
+    /// TLS listeners.
+    pub https: HttpsConfig,
     /// The admin port.
     pub admin: AdminConfig,
     /// The message bus; `None`: the embedded one.
@@ -69,6 +73,8 @@ pub struct Config {
     pub forwarded: ForwardedConfig,
     /// Changes to responses.
     pub rewrite: RewriteConfig,
+    /// TLS towards instances.
+    pub upstream_tls: UpstreamTlsConfig,
     /// Leaving without breaking what is in flight.
     pub drain: DrainConfig,
     /// One line per request.
@@ -156,6 +162,7 @@ fn read(top: &mut reader::Reader<'_, '_>) -> Config {
         workers: process::workers(top),
         compat: process::compat(top),
         http: http::read(&mut top.section("http")),
+        https: tls::https(&mut top.section("https")),
         admin: process::admin(&mut top.section("admin")),
         nats: nats::read(&mut top.section("nats")),
         table: table::read(&mut top.section("table")),
@@ -166,6 +173,7 @@ fn read(top: &mut reader::Reader<'_, '_>) -> Config {
         limits: traffic::limits(&mut top.section("limits")),
         forwarded: traffic::forwarded(&mut top.section("forwarded")),
         rewrite: traffic::rewrite(&mut top.section("rewrite")),
+        upstream_tls: tls::upstream(&mut top.section("upstream_tls")),
         drain: process::drain(&mut top.section("drain")),
         access_log: process::access_log(&mut top.section("access_log")),
         log: process::log(&mut top.section("log")),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::reader::Reader;
 use super::schema::{Kind, Section, Shape, ms, restart};
-use super::{Login, Secret, process};
+use super::{Login, Secret, process, tls};
 
 pub(super) const NATS: Section = Section {
     path: "nats",
@@ -106,18 +106,7 @@ pub(super) fn read(section: &mut Reader<'_, '_>) -> Option<NatsConfig> {
         section.complain("servers", "needs at least one server; leave out [nats] to use the embedded bus");
     }
     let auth = auth(section);
-    let identity = match (section.path("cert"), section.path("key")) {
-        (Some(cert), Some(key)) => Some((cert, key)),
-        (Some(_), None) => {
-            section.complain("cert", "a certificate needs its key");
-            None
-        }
-        (None, Some(_)) => {
-            section.complain("key", "a key needs its certificate (cert)");
-            None
-        }
-        (None, None) => None,
-    };
+    let identity = tls::identity(section).map(|pair| (pair.cert, pair.key));
     Some(NatsConfig {
         servers,
         auth,

@@ -130,10 +130,12 @@ impl<'r, 'a> Reader<'r, 'a> {
     }
 
     pub(super) fn flag(&mut self, name: &str) -> bool {
-        self.must(name, |value| match value {
-            Value::Flag(flag) => Ok(*flag),
-            other => Err(format!("must be true or false, not {}", quoted(other))),
-        })
+        self.must(name, flag)
+    }
+
+    /// `None` if not set.
+    pub(super) fn find_flag(&mut self, name: &str) -> Option<bool> {
+        self.find(name, flag)
     }
 
     pub(super) fn integer(&mut self, name: &str) -> u64 {
@@ -306,6 +308,13 @@ impl<'r, 'a> Reader<'r, 'a> {
                 }
             },
         }
+    }
+}
+
+fn flag(value: &Value) -> Result<bool, String> {
+    match value {
+        Value::Flag(flag) => Ok(*flag),
+        other => Err(format!("must be true or false, not {}", quoted(other))),
     }
 }
 

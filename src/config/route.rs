@@ -4,6 +4,7 @@ use super::balance::{MAX_CONNS, STRATEGY, strategies};
 use super::reader::Reader;
 use super::schema::{Kind, Section, Shape, live, unset};
 use super::traffic::{ATTEMPTS, NO_LIMIT_AT_ZERO, UNLIMITED_AT_ZERO, header_name};
+use crate::domain::endpoint::Tls;
 use crate::domain::identity::Address;
 use crate::domain::table::snapshot::RouteSettings;
 
@@ -63,6 +64,18 @@ pub(super) const INSTANCES: Section = Section {
     keys: &[
         unset("host", Kind::Text("host"), "\"127.0.0.1\"", "IP address or name. Required."),
         unset("port", Kind::Integer { least: 1, most: 65_535 }, "9001", "Required."),
+        unset(
+            "tls",
+            Kind::Flag,
+            "true",
+            "Whether it is spoken to over TLS, see `upstream_tls`; if not set, it is not.",
+        ),
+        unset(
+            "server_cert_domain_san",
+            Kind::Text("name"),
+            "\"shop-0.internal\"",
+            "The name that its certificate must carry, if that is not its host.",
+        ),
         live("weight", Kind::Number { least: 0.001, most: 1000.0 }, "1", "Capacity compared with the others."),
     ],
 };
@@ -85,6 +98,8 @@ pub struct StaticRoute {
 pub struct StaticInstance {
     /// Where it is.
     pub address: Address,
+    /// How, if over TLS.
+    pub tls: Option<Tls>,
     /// Capacity, above 0.
     pub weight: f32,
 }
@@ -145,8 +160,14 @@ fn instance(section: &mut Reader<'_, '_>) -> Option<StaticInstance> {
     if !section.has("port") {
         section.complain("port", "is missing");
     }
+    let is_tls = section.find_flag("tls").unwrap_or(false);
+    let server_name = section.text("server_cert_domain_san");
+    if !server_name.is_empty() && !is_tls {
+        section.complain("server_cert_domain_san", "means nothing without tls = true");
+    }
+    let tls = is_tls.then(|| Tls { server_name: (!server_name.is_empty()).then(|| server_name.into()) });
     let weight = section.number("weight") as f32;
-    Some(StaticInstance { address: Address::new(&host?, port? as u16), weight })
+    Some(StaticInstance { address: Address::new(&host?, port? as u16), tls, weight })
 }
 
 fn required<T>(section: &mut Reader<'_, '_>, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::problem::Problems;
 use super::tree::{Node, Table, Value};
-use super::{balance, http, nats, process, route, table, traffic};
+use super::{balance, http, nats, process, route, table, tls, traffic};
 
 /// One `[section]`, or the top of the file (`path` is empty).
 #[derive(Debug)]
@@ -111,6 +111,8 @@ pub(super) enum Kind {
 pub(super) const SECTIONS: &[&Section] = &[
     &process::TOP,
     &http::HTTP,
+    &tls::HTTPS,
+    &tls::CERTIFICATES,
     &process::ADMIN,
     &nats::NATS,
     &table::TABLE,
@@ -124,6 +126,7 @@ pub(super) const SECTIONS: &[&Section] = &[
     &traffic::LIMITS,
     &traffic::FORWARDED,
     &traffic::REWRITE,
+    &tls::UPSTREAM_TLS,
     &process::DRAIN,
     &process::ACCESS_LOG,
     &process::LOG,
@@ -136,19 +139,8 @@ pub(super) const SECTIONS: &[&Section] = &[
 
 /// Sections, keys and values (`key=value`) with a meaning that this version does not fulfil: refused rather than
 /// ignored. To support one: take it off this list, and add its keys to a section above and to what `Config` holds.
-const NOT_YET: &[&str] = &[
-    "timeout_status",
-    "compat=gorouter",
-    "http.h2c",
-    "http.proxy_protocol_from",
-    "https",
-    "forwarded.client_cert",
-    "upstream_tls",
-    "wake",
-    "tracing",
-    "stats",
-    "route.instances.tls",
-];
+const NOT_YET: &[&str] =
+    &["timeout_status", "compat=gorouter", "http.h2c", "http.proxy_protocol_from", "wake", "tracing", "stats"];
 
 /// Whether `key` or `key=value` is known but not supported.
 pub(super) fn is_not_yet(what: &str) -> bool {

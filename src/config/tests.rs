@@ -64,11 +64,11 @@ fn an_empty_file_means_the_defaults() {
 #[test]
 fn every_problem_is_reported_at_once_with_line_and_key() {
     check_problems(
-        "workers = -1\n[timeouts]\nconect = \"2s\"\nidle_body = \"5 parsecs\"\n[https]\nlisten = []\n[log\n",
+        "workers = -1\n[timeouts]\nconect = \"2s\"\nidle_body = \"5 parsecs\"\n[tracing]\nw3c = true\n[log\n",
         r#"w.toml:1: workers: must be from 0 to 1024, not -1
         w.toml:3: timeouts.conect: there is no such key; did you mean timeouts.connect?
         w.toml:4: timeouts.idle_body: "5 parsecs" is not a duration; write a number with a unit, such as "500ms", "30s" or "1h"
-        w.toml:5: https: is not supported yet by this version
+        w.toml:5: tracing: is not supported yet by this version
         w.toml:7: unclosed table, expected `]`"#,
     );
 }
@@ -284,8 +284,8 @@ fn a_route_carries_instances_and_settings() {
     assert_eq!(
         shop.instances,
         [
-            StaticInstance { address: Address::new("127.0.0.1", 9001), weight: 2.0 },
-            StaticInstance { address: Address::new("::1", 9002), weight: 1.0 }
+            StaticInstance { address: Address::new("127.0.0.1", 9001), tls: None, weight: 2.0 },
+            StaticInstance { address: Address::new("::1", 9002), tls: None, weight: 1.0 }
         ]
     );
     assert_eq!(shop.settings.strategy, Some(Strategy::RoundRobin));
@@ -327,8 +327,8 @@ fn routes_are_proven() {
             "w.toml:5: route[1].host: is the same route as route[0]",
         ),
         (
-            "host = \"a.test\"\ninstances = [{ host = \"::1\", port = 1, tls = true }]",
-            "w.toml:3: route[0].instances[0].tls: is not supported yet by this version",
+            "host = \"a.test\"\ninstances = [{ host = \"::1\", port = 1, server_cert_domain_san = \"x\" }]",
+            "w.toml:3: route[0].instances[0].server_cert_domain_san: means nothing without tls = true",
         ),
     ] {
         check_problems(&format!("[[route]]\n{lines}"), expected);
@@ -449,8 +449,8 @@ fn changes_tell_what_a_reload_can_do() {
 
 #[test]
 fn every_key_of_the_schema_is_read() {
-    let text = "[nats]\n[[route]]\nhost = \"a.test\"\nstrategy = \"random\"\nhash_header = \"x\"\nmax_conns = 1\n\
-                instances = [{ host = \"::1\", port = 1 }]\n[route.timeouts]\nconnect = 0\nresponse_head = 0\nidle_body = 0\n\
+    let text = "[https]\ncertificates = [{ cert = \"a\", key = \"b\" }]\n[nats]\n[[route]]\nhost = \"a.test\"\nstrategy = \"random\"\nhash_header = \"x\"\nmax_conns = 1\n\
+                instances = [{ host = \"::1\", port = 1, tls = true, server_cert_domain_san = \"x\" }]\n[route.timeouts]\nconnect = 0\nresponse_head = 0\nidle_body = 0\n\
                 [route.limits]\nbody_bytes = 0\n[route.retry]\nattempts = 1";
     let config = Config::from_toml(text).expect("valid");
     let read: BTreeSet<String> = config.effective.keys().into_iter().map(|key| key.replace("[0]", "")).collect();
@@ -460,7 +460,8 @@ fn every_key_of_the_schema_is_read() {
 
 /// The keys of PROTOCOL section 9 that this version has to know, supported or not.
 const PROTOCOL: &str = "
-    workers compat http.listen http.proxy_protocol_from http.trusted_proxies http.h2c https.listen https.certificates
+    workers compat http.listen http.proxy_protocol_from http.trusted_proxies http.h2c https.listen
+    https.certificates.cert https.certificates.key
     https.min_tls https.http2 https.client_certificates https.client_ca admin.listen admin.user admin.password nats.servers
     nats.user nats.password nats.token nats.credentials_file nats.ca nats.cert nats.key nats.ping_interval nats.server_cache
     table.stale_after table.prune_every table.advertise_interval table.keep_empty table.prime_for table.expire_tls_endpoints

@@ -219,6 +219,13 @@ pub(super) const FORWARDED: Section = Section {
             "`X-Forwarded-Proto`. `sanitize`: as the client spoke to us, unless a trusted proxy says otherwise; \
                   `keep`: as it came, if it came; `https`: always that.",
         ),
+        live(
+            "client_cert",
+            Kind::Choice(&["sanitize_set", "forward", "always_forward"]),
+            "\"sanitize_set\"",
+            "`X-Forwarded-Client-Cert`. `sanitize_set`: the certificate that the client has shown to us, or nothing; \
+                  `forward`: as it came, if the client has shown one; `always_forward`: as it came.",
+        ),
         live("x_forwarded_host", Kind::Flag, "true", "Whether `X-Forwarded-Host` is set."),
         live("rfc7239", Kind::Flag, "false", "Whether the standard header `Forwarded` is set as well."),
         live(
@@ -235,6 +242,8 @@ pub(super) const FORWARDED: Section = Section {
 pub struct ForwardedConfig {
     /// What becomes of `X-Forwarded-Proto`.
     pub proto: ForwardedProto,
+    /// What becomes of `X-Forwarded-Client-Cert`.
+    pub client_cert: ClientCertHeader,
     /// Whether `X-Forwarded-Host` is set.
     pub x_forwarded_host: bool,
     /// Whether `Forwarded` is set.
@@ -255,11 +264,29 @@ pub enum ForwardedProto {
     Https,
 }
 
+/// What becomes of `X-Forwarded-Client-Cert`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientCertHeader {
+    /// What came is removed; the certificate that the client has shown to us is set.
+    #[default]
+    SanitizeSet,
+    /// As it came, if the client has shown a certificate.
+    Forward,
+    /// As it came, always.
+    AlwaysForward,
+}
+
 pub(super) fn forwarded(section: &mut Reader<'_, '_>) -> ForwardedConfig {
     let protos =
         [("sanitize", ForwardedProto::Sanitize), ("keep", ForwardedProto::Keep), ("https", ForwardedProto::Https)];
+    let client_certs = [
+        ("sanitize_set", ClientCertHeader::SanitizeSet),
+        ("forward", ClientCertHeader::Forward),
+        ("always_forward", ClientCertHeader::AlwaysForward),
+    ];
     ForwardedConfig {
         proto: section.choice("proto", &protos),
+        client_cert: section.choice("client_cert", &client_certs),
         x_forwarded_host: section.flag("x_forwarded_host"),
         rfc7239: section.flag("rfc7239"),
         protect: section.list("protect", header_name),

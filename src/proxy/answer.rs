@@ -84,10 +84,13 @@ fn reason(status: u16) -> &'static str {
         413 => "Content Too Large",
         414 => "URI Too Long",
         431 => "Request Header Fields Too Large",
+        496 => "SSL Certificate Required",
         502 => "Bad Gateway",
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
+        525 => "SSL Handshake Failed",
+        526 => "Invalid SSL Certificate",
         _ => "Error",
     }
 }

@@ -6,6 +6,8 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -14,7 +16,8 @@ use super::error::ProxyError;
 use super::link::{Link, Patience};
 use super::request;
 use super::stream::Stream;
-use super::worker::Worker;
+use super::tls::clients;
+use super::worker::{Over, Worker};
 use crate::http1::{Head, Progress, Refusal, Version, parse};
 use crate::telemetry::metrics::Shard;
 
@@ -39,6 +42,10 @@ pub struct Client {
     pub address: IpAddr,
     /// Where it came from.
     pub peer: SocketAddr,
+    /// Whether it came over TLS.
+    pub secure: bool,
+    /// The certificate it has shown: DER in Base64.
+    pub certificate: Option<Box<str>>,
 }
 
 /// What a link had counted at some time.
@@ -93,12 +100,21 @@ impl Drop for Counted<'_> {
 }
 
 /// Serves a connection until it ends.
-pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, over: Over) {
     let open = worker.connections.open();
     let _counted = Counted::new(&worker.metrics);
+    let stream = match over {
+        Over::Tcp => Stream::Plain(stream),
+        Over::Tls => match secure(&worker, stream, peer).await {
+            Some(stream) => stream,
+            None => return,
+        },
+    };
     let header_read = worker.settings().timeouts.header_read;
     let mut client = Client {
-        link: Link::new(Stream::Plain(stream), peer, &worker.buffers),
+        secure: stream.is_tls(),
+        certificate: stream.certificate().map(|certificate| BASE64.encode(certificate).into()),
+        link: Link::new(stream, peer, &worker.buffers),
         patience: Patience::new(header_read),
         version: Version::Http11,
         stays: false,
@@ -111,6 +127,8 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
         let after = match arrival(&worker, &mut client, &mut head, &open, first).await {
             Arrival::Request => request::serve(&worker, &mut client, &mut head).await,
             Arrival::Refused(error) => request::refuse(&worker, &mut client, &head, error).await,
+            // TLS has a goodbye of its own.
+            Arrival::Gone if client.secure => After::Close,
             Arrival::Gone => After::Abort,
         };
         first = false;
@@ -121,6 +139,20 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
                 return;
             }
             After::Abort => return,
+        }
+    }
+}
+
+/// Agrees on TLS with a client; `None` if that fails.
+async fn secure(worker: &Worker, stream: TcpStream, peer: SocketAddr) -> Option<Stream> {
+    let config = worker.tls().clients.clone()?;
+    let limit = worker.settings().timeouts.tls_handshake;
+    match clients::accept(config, stream, limit).await {
+        Ok(agreed) => Some(Stream::Tls(Box::new(agreed))),
+        Err(reason) => {
+            worker.metrics.tls_failed(reason);
+            tracing::debug!(%peer, reason, "no TLS with a client");
+            None
         }
     }
 }

@@ -66,6 +66,24 @@ pub enum Cause {
     /// It did not take the connection in time.
     #[error("connect: timed out")]
     ConnectTimeout,
+    /// It does not speak TLS, or none that we speak.
+    #[error("tls: not spoken")]
+    NotTls,
+    /// It did not agree on TLS in time.
+    #[error("tls: timed out")]
+    TlsTimeout,
+    /// Its certificate is not to be trusted.
+    #[error("tls: bad certificate")]
+    BadCertificate,
+    /// Its certificate is for somebody else.
+    #[error("tls: certificate is for another name")]
+    WrongName,
+    /// It wants a certificate of us that we do not have.
+    #[error("tls: wants our certificate")]
+    CertificateWanted,
+    /// There is nobody to verify its certificate by.
+    #[error("tls: no authorities to verify by")]
+    NoAuthorities,
     /// It closed or reset a kept-alive connection before a byte of the answer: nothing may be wrong with it.
     #[error("keep-alive connection closed")]
     StaleConnection,
@@ -112,7 +130,7 @@ impl ProxyError {
             Self::ClientTimeout => 408,
             Self::BodyTooLarge => 413,
             Self::ClientGone => 499,
-            Self::Endpoint(_) => 502,
+            Self::Endpoint(cause) => cause.status(),
             Self::NoEndpoints | Self::ConnectionLimit => 503,
             Self::EndpointTimeout => timeout_status,
         }
@@ -253,10 +271,39 @@ impl ProxyError {
 }
 
 impl Cause {
+    /// The status for the client.
+    fn status(self) -> u16 {
+        match self {
+            Self::CertificateWanted => 496,
+            Self::WrongName => 503,
+            Self::NotTls => 525,
+            Self::BadCertificate | Self::NoAuthorities => 526,
+            Self::Unresolved
+            | Self::Connect(_)
+            | Self::ConnectTimeout
+            | Self::TlsTimeout
+            | Self::StaleConnection
+            | Self::ClosedEarly
+            | Self::Reset
+            | Self::BadResponse(_)
+            | Self::UnaskedUpgrade
+            | Self::Truncated
+            | Self::Stalled => 502,
+        }
+    }
+
     /// What the retry rules shall make of it.
     pub fn failure(self) -> Failure {
         match self {
-            Self::Unresolved | Self::Connect(_) | Self::ConnectTimeout => Failure::Connect,
+            Self::Unresolved
+            | Self::Connect(_)
+            | Self::ConnectTimeout
+            | Self::NotTls
+            | Self::TlsTimeout
+            | Self::BadCertificate
+            | Self::WrongName
+            | Self::CertificateWanted
+            | Self::NoAuthorities => Failure::Connect,
             Self::StaleConnection => Failure::ReusedConnectionDead,
             Self::ClosedEarly | Self::Reset => Failure::ClosedEarly,
             Self::BadResponse(_) | Self::UnaskedUpgrade | Self::Truncated => Failure::Broken,
@@ -267,8 +314,15 @@ impl Cause {
     /// What it says about the instance.
     pub fn outcome(self, took: Duration) -> Outcome {
         match self {
-            Self::Unresolved | Self::Connect(_) | Self::ConnectTimeout => Outcome::ConnectFailed,
-            Self::StaleConnection => Outcome::Cancelled,
+            Self::Unresolved
+            | Self::Connect(_)
+            | Self::ConnectTimeout
+            | Self::NotTls
+            | Self::TlsTimeout
+            | Self::BadCertificate
+            | Self::WrongName
+            | Self::CertificateWanted => Outcome::ConnectFailed,
+            Self::StaleConnection | Self::NoAuthorities => Outcome::Cancelled,
             Self::ClosedEarly | Self::Reset | Self::Truncated => Outcome::Reset,
             Self::BadResponse(_) | Self::UnaskedUpgrade => Outcome::Failed { latency: took },
             Self::Stalled => Outcome::TimedOut { timeout: took },
@@ -282,6 +336,12 @@ impl Cause {
             Self::Connect(io::ErrorKind::ConnectionRefused) => "connect_refused",
             Self::Connect(_) => "connect_failed",
             Self::ConnectTimeout => "connect_timeout",
+            Self::NotTls => "tls_not_spoken",
+            Self::TlsTimeout => "tls_timeout",
+            Self::BadCertificate => "tls_bad_certificate",
+            Self::WrongName => "tls_wrong_name",
+            Self::CertificateWanted => "tls_certificate_wanted",
+            Self::NoAuthorities => "tls_no_authorities",
             Self::StaleConnection => "stale_connection",
             Self::ClosedEarly => "closed_early",
             Self::Reset => "reset",

@@ -14,6 +14,7 @@ use super::error::{Cause, ProxyError};
 use super::headers;
 use super::link::Link;
 use super::settings::RouteLimits;
+use super::tls;
 use crate::domain::balance::Outcome;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::moment::Moment;
@@ -196,7 +197,10 @@ impl Sending {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => Cause::ClosedEarly,
                 Poll::Ready(Ok(_)) => continue,
-                Poll::Ready(Err(_)) => Cause::Reset,
+                Poll::Ready(Err(error)) => match tls::instances::failure(&error) {
+                    Some(verdict @ Cause::CertificateWanted) => verdict,
+                    _ => Cause::Reset,
+                },
             };
             let silent = instance.received == self.received_before;
             return Poll::Ready(Err(ProxyError::Endpoint(match (silent, self.received_before > 0) {

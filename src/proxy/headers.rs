@@ -4,7 +4,7 @@ use std::io::{Cursor, Write};
 use std::net::IpAddr;
 
 use super::settings::Settings;
-use crate::config::ForwardedProto;
+use crate::config::{ClientCertHeader, ForwardedProto};
 use crate::domain::endpoint::Endpoint;
 use crate::http1::{Head, Method, Name, NameSet, Refusal, Version};
 
@@ -53,11 +53,13 @@ const PROTECTED: NameSet = NameSet::of(&[
 
 /// What is known about the client's side of a request.
 #[derive(Clone, Copy, Debug)]
-pub struct ClientFacts {
+pub struct ClientFacts<'a> {
     /// Where the connection comes from.
     pub address: IpAddr,
     /// Whether it came over TLS.
     pub secure: bool,
+    /// The certificate it has shown: DER in Base64.
+    pub certificate: Option<&'a str>,
     /// The request's id: a UUID in its usual form.
     pub request_id: [u8; 36],
     /// When the request came, in milliseconds of the Unix epoch.
@@ -68,7 +70,7 @@ pub struct ClientFacts {
 ///
 /// # Errors
 /// When `Connection` lists too many options, or the head becomes too large by what is added.
-pub fn towards_instances(head: &mut Head, client: &ClientFacts, settings: &Settings) -> Result<(), Refusal> {
+pub fn towards_instances(head: &mut Head, client: &ClientFacts<'_>, settings: &Settings) -> Result<(), Refusal> {
     // Looked at before they go, as `Connection` lists them.
     let wants_trailers = head.lists(Name::Te, "trailers");
     let upgrade = asked_upgrade(head);
@@ -84,6 +86,7 @@ pub fn towards_instances(head: &mut Head, client: &ClientFacts, settings: &Setti
     const REPLACED: NameSet = NameSet::of(&[Name::XForwardedProto, Name::XVcapRequestId]);
     head.remove_all(HOP_BY_HOP.and(OF_INSTANCE).and(REPLACED));
 
+    forward_certificate(head, client.certificate, settings.forwarded.client_cert)?;
     let mut text = Text::default();
     head.append_to_list(Name::XForwardedFor, text.of(format_args!("{}", client.address)))?;
     head.push_known(Name::XForwardedProto, proto)?;
@@ -190,6 +193,20 @@ fn forwarded_proto(head: &Head, secure: bool, believed: bool, mode: ForwardedPro
     }
 }
 
+/// `X-Forwarded-Client-Cert`: what came is believed only where the operator says so.
+fn forward_certificate(head: &mut Head, shown: Option<&str>, mode: ClientCertHeader) -> Result<(), Refusal> {
+    match (mode, shown) {
+        (ClientCertHeader::AlwaysForward, _) | (ClientCertHeader::Forward, Some(_)) => Ok(()),
+        (ClientCertHeader::SanitizeSet, Some(certificate)) => {
+            head.set(Name::XForwardedClientCert, certificate.as_bytes())
+        }
+        (ClientCertHeader::Forward | ClientCertHeader::SanitizeSet, None) => {
+            head.remove(Name::XForwardedClientCert);
+            Ok(())
+        }
+    }
+}
+
 /// Our element of `Forwarded` (RFC 7239 section 4).
 fn forwarded_element(head: &Head, address: IpAddr, proto: &[u8]) -> Vec<u8> {
     let mut element = Vec::with_capacity(96);
@@ -261,6 +278,7 @@ mod tests {
         let client = ClientFacts {
             address: "10.0.0.9".parse().expect("an address"),
             secure: false,
+            certificate: None,
             request_id: *b"00000000-0000-4000-8000-000000000000",
             unix_millis: 1_700_000_000_123,
         };
@@ -359,6 +377,29 @@ mod tests {
             lines(&head),
             "Server: app\nX-Frame-Options: DENY\nX-Vcap-Request-Id: 00000000-0000-4000-8000-000000000000\n"
         );
+    }
+
+    /// What an instance learns of certificates where the client says `claims`, has shown `shown`, in each of the modes
+    /// sanitize_set, forward and always_forward.
+    #[track_caller]
+    fn check_certificate(claims: &str, shown: Option<&str>, expected: [Option<&str>; 3]) {
+        for (mode, expected) in ["sanitize_set", "forward", "always_forward"].into_iter().zip(expected) {
+            let mut head = request(claims);
+            let mode = settings(&format!("forwarded.client_cert = \"{mode}\"")).forwarded.client_cert;
+            forward_certificate(&mut head, shown, mode).expect("small enough");
+            let found: Vec<_> = head.values(Name::XForwardedClientCert).map(String::from_utf8_lossy).collect();
+            assert_eq!(found.first().map(|value| &**value), expected, "{mode:?}");
+            assert!(found.len() <= 1, "{mode:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn certificates_of_clients_are_told_as_the_operator_trusts() {
+        let claims = "X-Forwarded-Client-Cert: claimed\n";
+        check_certificate("", None, [None, None, None]);
+        check_certificate("", Some("shown"), [Some("shown"), None, None]);
+        check_certificate(claims, None, [None, None, Some("claimed")]);
+        check_certificate(claims, Some("shown"), [Some("shown"), Some("claimed"), Some("claimed")]);
     }
 
     #[test]

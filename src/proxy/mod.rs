@@ -14,6 +14,7 @@ pub mod request;
 pub mod settings;
 pub mod sticky;
 pub mod stream;
+pub mod tls;
 pub mod tunnel;
 pub mod upstreams;
 pub mod worker;

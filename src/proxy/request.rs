@@ -15,6 +15,7 @@ use super::link::Link;
 use super::settings::{RouteLimits, Settings};
 use super::sticky;
 use super::tunnel::{self, TunnelEnd};
+use super::upstreams::ConnectLimits;
 use super::worker::Worker;
 use crate::domain::balance::{NoPick, Outcome, Wish, affinity, pick, pinned};
 use crate::domain::endpoint::Endpoint;
@@ -309,7 +310,9 @@ impl Attempt<'_> {
             return Ok(kept);
         }
         let begun = Instant::now();
-        match upstreams.connect(endpoint, &mut client.patience, self.limits.connect).await {
+        let limits =
+            ConnectLimits { connect: self.limits.connect, tls_handshake: self.settings.timeouts.tls_handshake };
+        match upstreams.connect(endpoint, &mut client.patience, limits, &self.worker.tls()).await {
             Ok(link) => {
                 self.worker.metrics.upstream_connected(begun.elapsed());
                 Ok(link)
@@ -499,10 +502,11 @@ impl Trip {
         }
     }
 
-    fn client_facts(&self, client: &Client) -> ClientFacts {
+    fn client_facts<'a>(&self, client: &'a Client) -> ClientFacts<'a> {
         ClientFacts {
             address: client.address,
-            secure: false,
+            secure: client.secure,
+            certificate: client.certificate.as_deref(),
             request_id: self.request_id,
             unix_millis: self.unix.as_millis() as u64,
         }

@@ -14,7 +14,8 @@ use super::buffers::BufferPool;
 use super::error::{Cause, ProxyError};
 use super::link::{Link, Patience};
 use super::stream::Stream;
-use crate::domain::endpoint::Endpoint;
+use super::tls::{Tls, instances};
+use crate::domain::endpoint::{self, Endpoint};
 
 /// Idle connections kept per endpoint and worker.
 const IDLE_PER_ENDPOINT_MAX: usize = 128;
@@ -28,6 +29,15 @@ pub struct Upstreams {
     idle: RefCell<FxHashMap<u64, Vec<Idle>>>,
     count: Cell<usize>,
     buffers: BufferPool,
+}
+
+/// How long a connection may take to come about.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectLimits {
+    /// To connect.
+    pub connect: Duration,
+    /// To agree on TLS then.
+    pub tls_handshake: Duration,
 }
 
 #[derive(Debug)]
@@ -85,18 +95,20 @@ impl Upstreams {
         self.count.get()
     }
 
-    /// Opens a connection to `endpoint` within `limit`.
+    /// Opens a connection to `endpoint`, over TLS if it wants that.
     ///
     /// # Errors
-    /// `ProxyError::Endpoint` when the name is not resolved, the endpoint refuses, or time runs out.
+    /// `ProxyError::Endpoint` when the name is not resolved, the endpoint refuses, it is not who it should be, or time
+    /// runs out.
     pub async fn connect(
         &self,
         endpoint: &Endpoint,
         patience: &mut Patience,
-        limit: Duration,
+        limits: ConnectLimits,
+        tls: &Tls,
     ) -> Result<Link, ProxyError> {
         let address = endpoint.socket_address().ok_or(ProxyError::Endpoint(Cause::Unresolved))?;
-        patience.set(Instant::now(), limit);
+        patience.set(Instant::now(), limits.connect);
         let mut connecting = std::pin::pin!(TcpStream::connect(address));
         let connected = patience.limit(|cx| -> Poll<io::Result<TcpStream>> { connecting.as_mut().poll(cx) }).await;
         let stream = match connected {
@@ -106,6 +118,33 @@ impl Upstreams {
         };
         // Without it small requests wait for acknowledgements; a socket that cannot be tuned still works.
         let _untuned = stream.set_nodelay(true);
-        Ok(Link::new(Stream::Plain(stream), address, &self.buffers))
+        let stream = match &endpoint.tls {
+            None => Stream::Plain(stream),
+            Some(wanted) => {
+                patience.set(Instant::now(), limits.tls_handshake);
+                secure(endpoint, wanted, stream, patience, tls).await.map_err(ProxyError::Endpoint)?
+            }
+        };
+        Ok(Link::new(stream, address, &self.buffers))
+    }
+}
+
+/// Puts TLS over `stream`.
+async fn secure(
+    endpoint: &Endpoint,
+    wanted: &endpoint::Tls,
+    stream: TcpStream,
+    patience: &mut Patience,
+    tls: &Tls,
+) -> Result<Stream, Cause> {
+    let ours = tls.instances.as_ref().ok_or(Cause::NoAuthorities)?;
+    let mut agreeing = std::pin::pin!(ours.connect(endpoint, wanted, stream)?);
+    match patience.limit(|cx| agreeing.as_mut().poll(cx)).await {
+        Ok(Ok(agreed)) => Ok(Stream::Tls(Box::new(agreed.into()))),
+        Ok(Err(error)) => {
+            tracing::debug!(endpoint = %endpoint.address, %error, "no TLS with an instance");
+            Err(instances::handshake_failure(&error))
+        }
+        Err(_elapsed) => Err(Cause::TlsTimeout),
     }
 }

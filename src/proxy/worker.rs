@@ -22,6 +22,7 @@ use super::connections::Connections;
 use super::error::ProxyError;
 use super::request::Trip;
 use super::settings::Settings;
+use super::tls::Tls;
 use super::upstreams::Upstreams;
 use crate::domain::dice::Dice;
 use crate::domain::moment::Moment;
@@ -53,6 +54,8 @@ pub struct Shared {
     pub routes: Arc<Published<Snapshot>>,
     /// The settings; replaced on reload.
     pub settings: Arc<Published<Settings>>,
+    /// TLS on both sides; replaced when its files change.
+    pub tls: Arc<Published<Tls>>,
     /// The clock of the process.
     pub clock: Clock,
     /// Phases of the process.
@@ -87,12 +90,18 @@ pub struct Worker {
     log: RefCell<LogBuffer>,
     routes: RefCell<Reader<Snapshot>>,
     settings: RefCell<Reader<Settings>>,
+    tls: RefCell<Reader<Tls>>,
 }
 
 impl Worker {
     /// The present settings.
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.borrow_mut().latest().clone()
+    }
+
+    /// The present state of TLS.
+    pub fn tls(&self) -> Arc<Tls> {
+        self.tls.borrow_mut().latest().clone()
     }
 
     /// Looks into the newest routes.
@@ -214,29 +223,39 @@ impl Heads {
 }
 
 /// The listeners of one worker, bound before its thread starts so that a taken port is an error the operator sees.
-#[derive(Debug)]
-pub struct Listeners(Vec<StdListener>);
+#[derive(Debug, Default)]
+pub struct Listeners(Vec<(StdListener, Over)>);
 
-/// Binds each of `addresses` once per worker; port 0 becomes the same free port for all of them.
+/// What clients of a listener speak HTTP over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// Clear text.
+    Tcp,
+    /// TLS.
+    Tls,
+}
+
+/// Binds each of `addresses` once per worker and adds the listener to those of the worker; port 0 becomes the same free
+/// port for all of them.
 ///
 /// # Errors
 /// The address that could not be bound, and why.
 pub fn bind(
     addresses: &[SocketAddr],
-    workers: usize,
-) -> Result<(Vec<SocketAddr>, Vec<Listeners>), (SocketAddr, io::Error)> {
+    over: Over,
+    workers: &mut [Listeners],
+) -> Result<Vec<SocketAddr>, (SocketAddr, io::Error)> {
     let mut bound = Vec::new();
-    let mut listeners: Vec<Listeners> = (0..workers).map(|_| Listeners(Vec::new())).collect();
     for &wanted in addresses {
         let mut address = wanted;
-        for worker in &mut listeners {
+        for worker in &mut *workers {
             let listener = bind_one(address).map_err(|error| (address, error))?;
             address = listener.local_addr().map_err(|error| (address, error))?;
-            worker.0.push(listener);
+            worker.0.push((listener, over));
         }
         bound.push(address);
     }
-    Ok((bound, listeners))
+    Ok(bound)
 }
 
 fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
@@ -294,14 +313,15 @@ async fn serve(shared: &Shared, belongings: Belongings) {
         log: RefCell::new(belongings.log),
         routes: RefCell::new(Reader::new(shared.routes.clone())),
         settings: RefCell::new(Reader::new(shared.settings.clone())),
+        tls: RefCell::new(Reader::new(shared.tls.clone())),
     });
     let mut shutdown = shared.shutdown.clone();
     let accepting: Vec<_> = belongings
         .listeners
         .0
         .into_iter()
-        .map(|listener| {
-            let accepting = accept(worker.clone(), listener, shared.primed.clone(), shutdown.clone());
+        .map(|(listener, over)| {
+            let accepting = accept(worker.clone(), listener, over, shared.primed.clone(), shutdown.clone());
             tokio::task::spawn_local(accepting)
         })
         .collect();
@@ -319,7 +339,13 @@ async fn serve(shared: &Shared, belongings: Belongings) {
 }
 
 /// Accepts from when the table is primed until the process drains.
-async fn accept(worker: Rc<Worker>, listener: StdListener, mut primed: watch::Receiver<bool>, mut shutdown: Listener) {
+async fn accept(
+    worker: Rc<Worker>,
+    listener: StdListener,
+    over: Over,
+    mut primed: watch::Receiver<bool>,
+    mut shutdown: Listener,
+) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -342,7 +368,7 @@ async fn accept(worker: Rc<Worker>, listener: StdListener, mut primed: watch::Re
             Ok((stream, peer)) => {
                 // Without it small answers wait for acknowledgements; a socket that cannot be tuned still works.
                 let _untuned = stream.set_nodelay(true);
-                tokio::task::spawn_local(connection::serve(worker.clone(), stream, peer));
+                tokio::task::spawn_local(connection::serve(worker.clone(), stream, peer, over));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");

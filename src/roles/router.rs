@@ -25,7 +25,8 @@ use crate::domain::protocol::rejection::Rejection;
 use crate::domain::retry::Budget;
 use crate::domain::table::snapshot::Snapshot;
 use crate::proxy::settings::Settings;
-use crate::proxy::worker::{self, Belongings, Shared};
+use crate::proxy::tls::keeper::{Keeper, Problems};
+use crate::proxy::worker::{self, Belongings, Listeners, Over, Shared};
 use crate::runtime::clock::Clock;
 use crate::runtime::published::Published;
 use crate::runtime::shutdown::{self, Conductor, Phase};
@@ -39,6 +40,9 @@ const SUBJECTS: &[&str] =
 
 /// Events beside those of the bus that may wait for the control plane.
 const EVENTS: usize = 16;
+
+/// How often files of TLS are looked at.
+const FILES_EVERY: Duration = Duration::from_secs(2);
 
 /// How long the last lines of the access log may take to be written.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -63,6 +67,20 @@ pub enum StartError {
     /// No thread for a worker.
     #[error("cannot start a worker: {0}")]
     Worker(#[source] io::Error),
+    /// Files of TLS cannot be used.
+    #[error("TLS: {0}")]
+    Tls(#[from] Problems),
+    /// A static route is none.
+    #[error("a route of the configuration cannot be: {0}")]
+    Route(#[from] Rejection),
+}
+
+/// Why a configuration was not taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// Files of TLS cannot be used.
+    #[error("TLS: {0}")]
+    Tls(#[from] Problems),
     /// A static route is none.
     #[error("a route of the configuration cannot be: {0}")]
     Route(#[from] Rejection),
@@ -73,6 +91,8 @@ pub enum StartError {
 pub struct Running {
     /// Where clients connect.
     pub http: Vec<SocketAddr>,
+    /// Where they connect for TLS.
+    pub https: Vec<SocketAddr>,
     /// The operator's port.
     pub admin: SocketAddr,
     /// The way onto the bus, whichever it is.
@@ -89,6 +109,7 @@ pub struct Running {
     pub conductor: Conductor,
     config: Config,
     settings: Arc<Published<Settings>>,
+    tls: Arc<Keeper>,
     admin_settings: Arc<Published<admin::Settings>>,
     events: mpsc::Sender<Event>,
     access_log: AccessLog,
@@ -110,8 +131,12 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let settings = Published::new(Settings::of(&config));
     let admin_settings = Published::new(admin::Settings::of(&config));
 
-    let (http, listeners) = worker::bind(&config.http.listen, config.workers)
+    let tls = Keeper::load(&config, &metrics)?;
+    let mut listeners: Vec<Listeners> = (0..config.workers).map(|_| Listeners::default()).collect();
+    let http = worker::bind(&config.http.listen, Over::Tcp, &mut listeners)
         .map_err(|(address, cause)| StartError::Listen { key: "http.listen", address, cause })?;
+    let https = worker::bind(&config.https.listen, Over::Tls, &mut listeners)
+        .map_err(|(address, cause)| StartError::Listen { key: "https.listen", address, cause })?;
     let (admin_listener, admin) = bind_admin(config.admin.listen).await?;
     let (destination, format) = wiring::access_log(&config.access_log);
     let access_log =
@@ -126,7 +151,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let attached = bus::start(bus, SUBJECTS, bus::Limits::default(), Dice::seeded(dice.bits()));
     let (events, events_inbox) = mpsc::channel(EVENTS);
     let introduction = wiring::introduction(&config.table, &http);
-    tracing::info!(id = introduction.id, ?http, %admin, workers = config.workers, "starting");
+    tracing::info!(id = introduction.id, ?http, ?https, %admin, workers = config.workers, "starting");
     let mut plane = ControlPlane::new(introduction, wiring::table(&config), secret, clock.now());
     let configured = Event::Configured { settings: wiring::table(&config), routes: wiring::routes(&config.route)? };
     let _nothing_to_send = plane.handle(configured, clock.now());
@@ -154,6 +179,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let shared = Shared {
         routes: routes.clone(),
         settings: settings.clone(),
+        tls: tls.published().clone(),
         clock,
         shutdown: phase,
         metrics: metrics.clone(),
@@ -165,6 +191,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         .map(|listeners| Belongings { listeners, log: access_log.buffer(), seed: dice.bits() })
         .collect();
     let workers = worker::spawn(&shared, belongings).map_err(StartError::Worker)?;
+    tokio::spawn(tls.clone().watch(FILES_EVERY));
     tokio::spawn(prime(config.table.prime_for, primed_sender, health.clone()));
     tokio::spawn(admin::serve(
         admin_listener,
@@ -182,6 +209,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let bus = attached.outgoing;
     Ok(Running {
         http,
+        https,
         admin,
         bus,
         embedded,
@@ -191,6 +219,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         conductor,
         config,
         settings,
+        tls,
         admin_settings,
         events,
         access_log,
@@ -217,9 +246,11 @@ impl Running {
     /// Takes over what can change while the process runs; what cannot is named in the log and stays as it is.
     ///
     /// # Errors
-    /// A static route is none; nothing has changed then.
-    pub async fn reload(&mut self, newer: Config, level: Option<&LevelHandle>) -> Result<(), Rejection> {
+    /// A static route is none, or a file of TLS cannot be used; nothing has changed then.
+    pub async fn reload(&mut self, newer: Config, level: Option<&LevelHandle>) -> Result<(), ReloadError> {
         let configured = Event::Configured { settings: wiring::table(&newer), routes: wiring::routes(&newer.route)? };
+        let (tls, wanted) = (self.tls.clone(), newer.clone());
+        tokio::task::spawn_blocking(move || tls.replace(&wanted)).await.expect("reading files does not panic")?;
         let changes = self.config.changes(&newer);
         if !changes.restart.is_empty() {
             tracing::warn!(keys = changes.restart.join(", "), "these changes wait for a restart");
@@ -257,6 +288,14 @@ impl Running {
         let _panicked = ended.await;
         self.conductor.enter(Phase::Stopped);
     }
+}
+
+/// Whether the files that a configuration names can be used.
+///
+/// # Errors
+/// Everything that is wrong with them.
+pub fn check_files(config: &Config) -> Result<(), StartError> {
+    Ok(Keeper::check(config)?)
 }
 
 /// Runs a router until a signal ends it: SIGTERM, SIGINT and SIGUSR1 drain, a second SIGTERM or SIGINT ends at once,
@@ -301,7 +340,7 @@ async fn reload(running: &mut Running, reread: impl Fn() -> Result<Config, Strin
     // Whatever is wrong with the configuration: the file of the access log may have been moved away.
     running.access_log.reopen();
     let outcome = match reread() {
-        Ok(newer) => running.reload(newer, level).await.map_err(|rejection| rejection.to_string()),
+        Ok(newer) => running.reload(newer, level).await.map_err(|error| error.to_string()),
         Err(problems) => Err(problems),
     };
     if let Err(problem) = outcome {

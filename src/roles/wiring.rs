@@ -71,6 +71,7 @@ pub fn routes(routes: &[StaticRoute]) -> Result<Vec<ConfiguredRoute>, Rejection>
 fn route(route: &StaticRoute) -> Result<ConfiguredRoute, Rejection> {
     let instances = route.instances.iter().map(|instance| {
         let mut registration = Registration::at(instance.address.clone());
+        registration.facts.tls = instance.tls.clone();
         registration.facts.weight = instance.weight;
         registration
     });

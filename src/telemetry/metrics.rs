@@ -86,6 +86,10 @@ families! {
         "Connections of clients that are open.";
     TLS_FAILED: Counter "weighbridge_tls_handshakes_failed_total" ["reason"]
         "TLS handshakes with clients that failed.";
+    TLS_LOADED: Counter "weighbridge_tls_loads_total" []
+        "Times that changed certificates and other files of TLS were put in force.";
+    TLS_REJECTED: Counter "weighbridge_tls_files_rejected_total" []
+        "Changed files of TLS that could not be used; what was read before stayed in force.";
     TUNNELS: Counter "weighbridge_tunnels_total" []
         "Connections upgraded to tunnels (WebSocket and others).";
     TUNNELS_OPEN: Gauge "weighbridge_tunnels_open" []

@@ -70,6 +70,8 @@ pub(super) struct Counts {
     pub(super) rejected: BTreeMap<(&'static str, &'static str), u64>,
     pub(super) removed: BTreeMap<&'static str, u64>,
     pub(super) outgoing_dropped: u64,
+    pub(super) tls_loaded: u64,
+    pub(super) tls_rejected: u64,
     heartbeat_age: Histogram<12>,
     registration_latency: Histogram<12>,
     publish_time: Histogram<12>,
@@ -83,6 +85,8 @@ impl Default for Control {
                 rejected: BTreeMap::new(),
                 removed: BTreeMap::new(),
                 outgoing_dropped: 0,
+                tls_loaded: 0,
+                tls_rejected: 0,
                 heartbeat_age: Histogram::new(&AGE_BOUNDS),
                 registration_latency: Histogram::new(&LATENCY_BOUNDS),
                 publish_time: Histogram::new(&PUBLISH_BOUNDS),
@@ -129,6 +133,16 @@ impl Control {
     /// Messages to the bus were dropped: its queue was full.
     pub fn outgoing_dropped(&self, messages: u64) {
         self.counts.lock().outgoing_dropped += messages;
+    }
+
+    /// Certificates and other files of TLS were read again and are in force.
+    pub fn tls_loaded(&self) {
+        self.counts.lock().tls_loaded += 1;
+    }
+
+    /// A file of TLS could not be used.
+    pub fn tls_rejected(&self) {
+        self.counts.lock().tls_rejected += 1;
     }
 
     /// Reads all counters under one lock.

@@ -110,6 +110,8 @@ impl Control {
             out.number(BUS_CONNECTED, f64::from(u8::from(bus.connected)));
             out.number(BUS_CONNECTS, bus.connects as f64);
             out.number(BUS_FAILURES, bus.failures as f64);
+            out.number(TLS_LOADED, counts.tls_loaded as f64);
+            out.number(TLS_REJECTED, counts.tls_rejected as f64);
             out.numbers(BUS_RECEIVED, counts.received.iter().map(|(subject, n)| ([*subject], *n as f64)));
             let rejected = counts.rejected.iter();
             out.numbers(BUS_REJECTED, rejected.map(|((subject, reason), n)| ([*subject, *reason], *n as f64)));
