@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::router::{self, Running, StartError};
 use crate::config::Config;
 use crate::domain::balance::score::ScoreConfig;
-use crate::domain::endpoint::Endpoint;
+use crate::domain::balance::{Wish, explain};
 use crate::domain::protocol::envelope::Outgoing;
 use crate::domain::table::snapshot::Found;
 use crate::runtime::clock::Clock;
@@ -182,6 +182,7 @@ impl World {
             tokio::spawn(report(machine.clone(), own.collect(), router.bus.clone()));
         }
         tokio::spawn(come_and_go(world.machines[NOISY].clone()));
+        world.until_known(router).await;
         let address = router.http[0];
         visitors::send(60, "shop", Duration::from_millis(1_000), address, &world.visitors);
         visitors::send(20, "blog", Duration::from_millis(1_000), address, &world.visitors);
@@ -214,18 +215,15 @@ impl World {
         };
         let window = self.begun.elapsed().min(WINDOW).as_secs_f64().max(0.5);
         let rows = self.instances.iter().zip(&lately).map(|(instance, lately)| {
-            let known = endpoint(router, instance);
-            let heard = known.as_ref().and_then(|endpoint| endpoint.live.heard());
-            let formula = ScoreConfig::default();
-            let loads = heard.and_then(|heard| formula.loads(&heard.host, &heard.instance));
+            let known = known(router, instance).unwrap_or_default();
             Row {
                 name: instance.name.clone(),
                 machine: instance.machine.name,
                 cores: instance.machine.cores(),
-                machine_cpu: heard.and_then(|heard| heard.host.cpu).map(|cpu| f64::from(cpu.get())),
-                load: loads.map(|loads| loads.load),
-                weight: loads.map(|loads| formula.weight(loads.load)),
-                in_flight: known.map_or(0, |endpoint| endpoint.live.open()),
+                machine_cpu: known.machine_cpu,
+                load: known.load,
+                capacity: known.capacity,
+                in_flight: known.in_flight,
                 rate: lately.answered as f64 / window,
                 share: lately.answered as f64 / of_app(instance.app).max(1) as f64,
                 p99: lately.p99,
@@ -241,15 +239,36 @@ impl World {
             up: self.begun.elapsed(),
         }
     }
+
+    /// Returns once the router knows every instance.
+    async fn until_known(&self, router: &Running) {
+        while !self.instances.iter().all(|instance| known(router, instance).is_some()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }
 
 /// What the router knows of an instance.
-fn endpoint(router: &Running, instance: &Instance) -> Option<Arc<Endpoint>> {
+#[derive(Debug, Default)]
+struct Known {
+    machine_cpu: Option<f64>,
+    load: Option<f64>,
+    capacity: Option<f32>,
+    in_flight: u32,
+}
+
+fn known(router: &Running, instance: &Instance) -> Option<Known> {
     let routes = router.routes.get();
-    match routes.lookup(&format!("{}.localhost", instance.app), "/") {
-        Found::Pool(pool) => pool.endpoints.iter().find(|e| e.address.as_socket() == Some(instance.address)).cloned(),
-        Found::Empty(_) | Found::Nothing => None,
-    }
+    let Found::Pool(pool) = routes.lookup(&format!("{}.localhost", instance.app), "/") else { return None };
+    let next = explain(pool, &Wish::default(), &ScoreConfig::default(), router.clock.now());
+    let mine = next.iter().find(|it| it.endpoint.address.as_socket() == Some(instance.address))?;
+    let live = &mine.endpoint.live;
+    Some(Known {
+        machine_cpu: live.heard().and_then(|heard| heard.host.cpu).map(|cpu| f64::from(cpu.get())),
+        load: mine.loads.map(|loads| loads.load),
+        capacity: Some(mine.capacity),
+        in_flight: live.open(),
+    })
 }
 
 /// The host agent of a machine: reports all its instances every `HEARTBEAT`.

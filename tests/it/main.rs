@@ -1,9 +1,18 @@
 //! End to end: the router as it runs in production, real sockets on free ports, scripted instances behind it, a client
 //! that sees every byte in front of it. Each test is a sentence; it waits for facts and never sleeps.
 
-#![allow(dead_code, reason = "the tests follow with the router")]
-
+mod balancing;
+mod bodies;
 mod bus;
+mod failures;
 mod harness;
+mod headers;
+mod heartbeats;
+mod messages;
 mod nats;
+mod observability;
+mod outage;
 mod rehearsal;
+mod routing;
+mod sticky;
+mod wire;

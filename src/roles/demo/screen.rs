@@ -16,8 +16,8 @@ pub struct Row {
     pub machine_cpu: Option<f64>,
     /// The load the article's formula makes of the last heartbeat.
     pub load: Option<f64>,
-    /// The weight that follows from it.
-    pub weight: Option<f32>,
+    /// How much it could do for us against the mean of its app, as the default strategy sees it.
+    pub capacity: Option<f32>,
     /// Requests it works on for the router now.
     pub in_flight: u32,
     /// Requests per second, lately.
@@ -50,7 +50,7 @@ impl Picture {
     /// The table, a line an instance.
     pub fn table(&self) -> String {
         let mut text = String::from(
-            "  INSTANCE  MACHINE        MACHINE CPU  LOAD  WEIGHT  IN FLIGHT  REQ/S  P99      SHARE OF ITS APP'S REQUESTS\n",
+            "  INSTANCE  MACHINE        MACHINE CPU  LOAD  CAPACITY  IN FLIGHT  REQ/S  P99      SHARE OF ITS APP'S REQUESTS\n",
         );
         let mut app = "";
         for row in &self.rows {
@@ -83,10 +83,15 @@ impl Picture {
     pub fn line(&self) -> String {
         let mut text = format!("{:>4}s", self.up.as_secs());
         for row in &self.rows {
-            let load = row.load.map_or_else(|| "-".to_owned(), |load| format!("{load:.2}"));
+            let cpu = row.machine_cpu.unwrap_or(0.0) * 100.0;
             let p99 = row.p99.map_or(0, |p99| p99.as_millis());
-            let _never_fails =
-                write!(text, "  {}@{} load {load} share {:.0}% p99 {p99}ms", row.name, row.machine, row.share * 100.0);
+            let _never_fails = write!(
+                text,
+                "  {}@{} cpu {cpu:.0}% share {:.0}% p99 {p99}ms",
+                row.name,
+                row.machine,
+                row.share * 100.0
+            );
         }
         if let Some((machine, _)) = self.neighbour {
             text += &format!("  (noisy neighbour on {machine})");
@@ -100,12 +105,12 @@ impl Row {
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         let cpu = or_dash(self.machine_cpu.map(|cpu| format!("{:.0} %", cpu * 100.0)));
         let load = or_dash(self.load.map(|load| format!("{load:.2}")));
-        let weight = or_dash(self.weight.map(|weight| format!("{weight:.0}")));
+        let capacity = or_dash(self.capacity.map(|capacity| format!("×{capacity:.2}")));
         let p99 = or_dash(self.p99.map(|p99| format!("{} ms", p99.as_millis())));
         let filled = ((self.share * BAR as f64).round() as usize).min(BAR);
         let bar = "#".repeat(filled) + &".".repeat(BAR - filled);
         format!(
-            "  {:<9} {:<5}{:>2} cores  {cpu:>11}  {load:>4}  {weight:>6}  {:>9}  {:>5.1}  {p99:>7}  {bar} {:>3.0} %",
+            "  {:<9} {:<5}{:>2} cores  {cpu:>11}  {load:>4}  {capacity:>8}  {:>9}  {:>5.1}  {p99:>7}  {bar} {:>3.0} %",
             self.name,
             self.machine,
             self.cores,
@@ -134,7 +139,7 @@ mod tests {
             cores: 4.0,
             machine_cpu: Some(0.31),
             load: Some(0.123),
-            weight: Some(88.0),
+            capacity: Some(1.3),
             in_flight: 2,
             rate: 44.13,
             share,
@@ -150,20 +155,23 @@ mod tests {
     fn a_row_lines_up_with_its_heading() {
         let table = picture(vec![row("shop-0", 0.5)]).table();
         let lines: Vec<_> = table.lines().collect();
-        let expected = "  shop-0    oak   4 cores         31 %  0.12      88          2   44.1    38 ms  ##########..........  50 %";
+        let expected = "  shop-0    oak   4 cores         31 %  0.12     ×1.30          2   44.1    38 ms  ##########..........  50 %";
         assert_eq!(lines[1], expected);
-        for (heading, value) in [("MACHINE CPU", "31 %"), ("LOAD", "0.12"), ("WEIGHT", "88"), ("REQ/S", "44.1")] {
-            let end = |line: &str, word: &str| line.find(word).expect("it is there") + word.len();
+        for (heading, value) in [("MACHINE CPU", "31 %"), ("LOAD", "0.12"), ("CAPACITY", "×1.30"), ("REQ/S", "44.1")] {
+            let end = |line: &str, word: &str| {
+                let at = line.find(word).expect("it is there");
+                line[..at + word.len()].chars().count()
+            };
             assert_eq!(end(lines[0], heading), end(lines[1], value), "{heading}");
         }
     }
 
     #[test]
     fn apps_are_apart_and_unknown_is_a_dash() {
-        let blank = Row { load: None, weight: None, machine_cpu: None, p99: None, ..row("blog-0", 0.0) };
+        let blank = Row { load: None, capacity: None, machine_cpu: None, p99: None, ..row("blog-0", 0.0) };
         let table = picture(vec![row("shop-0", 1.0), blank]).table();
         assert_eq!(table.lines().count(), 4);
-        assert!(table.lines().last().is_some_and(|line| line.contains("     -       -  ")), "{table}");
+        assert!(table.lines().last().is_some_and(|line| line.contains("     -         -  ")), "{table}");
     }
 
     #[test]

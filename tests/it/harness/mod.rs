@@ -7,6 +7,7 @@ pub mod client;
 pub mod instance;
 pub mod message;
 pub mod pattern;
+pub mod router;
 
 use std::time::{Duration, Instant};
 
