@@ -1,4 +1,5 @@
 //! Rules driven through simulated time by seeded worlds.
 
 mod balance;
+mod control;
 mod wake;

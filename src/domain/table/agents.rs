@@ -43,7 +43,7 @@ pub(super) struct Agent {
 }
 
 /// The instances of an agent by app and number, for entries that name no id. Made when the first of them comes.
-type BySlot = HashMap<(AppId, Arc<str>), u32>;
+type BySlot = HashMap<(AppId, Arc<str>), Few>;
 
 impl RouteTable {
     /// An agent reports. Returns also how long ago it did so before.
@@ -112,7 +112,7 @@ impl RouteTable {
         };
         for no in found {
             if entry.serves == Serves::Unsaid {
-                self.instances[no].places.iter_mut().for_each(|place| place.renewed = now);
+                self.instances[no].renew_all(now);
             }
             self.learn_local_id(no, &entry.local);
             self.move_to_agent(no, agent);
@@ -130,7 +130,7 @@ impl RouteTable {
     }
 
     /// The known instances that an entry is about: by its id, else by its agent's own id of it, else by app and number on
-    /// this agent. Whoever is known by another id than the entry says is not meant.
+    /// this agent, if there is no doubt. Whoever is known by another id than the entry says is not meant.
     fn meant(&self, agent: u32, entry: &Entry, by_slot: &mut Option<BySlot>) -> Vec<u32> {
         let differs = |a: &InstanceId, b: &InstanceId| !a.is_empty() && !b.is_empty() && a != b;
         let with_id = |id: &InstanceId| match id.is_empty() {
@@ -146,19 +146,26 @@ impl RouteTable {
         let by_local: Vec<u32> = with_id(&entry.local).iter().copied().filter(is_meant).collect();
         let Some(index) = entry.index.filter(|_| by_local.is_empty()) else { return by_local };
         let by_slot = by_slot.get_or_insert_with(|| self.slots(agent));
-        let found = by_slot.get(&(entry.app.clone(), index.to_string().into())).copied();
+        let in_slot = by_slot.get(&(entry.app.clone(), index.to_string().into())).map_or(&[][..], Few::as_slice);
         let is_same_locally = |no: &u32| !differs(&self.instances[*no].local, &entry.local);
         // It may have gone since the map was made.
         let is_there = |no: &u32| self.instances.get(*no).is_some_and(|known| known.app == entry.app);
-        found.into_iter().filter(is_there).filter(is_meant).filter(is_same_locally).collect()
+        let is_it = |no: &u32| is_there(no) && is_meant(no) && is_same_locally(no);
+        let mut meant = in_slot.iter().copied().filter(is_it);
+        match (meant.next(), meant.next()) {
+            (Some(only), None) => vec![only],
+            _ => Vec::new(),
+        }
     }
 
     fn slots(&self, agent: u32) -> BySlot {
-        let slot = |no: &u32| {
-            let instance = &self.instances[*no];
-            ((instance.app.clone(), instance.endpoint.index.clone()), *no)
-        };
-        self.agents[agent].instances.iter().map(slot).collect()
+        let mut slots = BySlot::new();
+        for &no in &self.agents[agent].instances {
+            let instance = &self.instances[no];
+            let slot = (instance.app.clone(), instance.endpoint.index.clone());
+            slots.entry(slot).and_modify(|few| few.insert(no)).or_insert(Few::One(no));
+        }
+        slots
     }
 
     /// Removes what the agent reported in earlier heartbeats but not in the present one.

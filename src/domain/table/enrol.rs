@@ -66,7 +66,7 @@ impl RouteTable {
             let next = places_before.min(places.len());
             let (before, after) = places.split_at_mut(next);
             match after.iter_mut().chain(before).find(|place| place.print == print) {
-                Some(place) => (place.renewed, place.lease) = (now, lease),
+                Some(place) => (place.renewed, place.named, place.lease) = (now, now, lease),
                 None => self.join(no, uri, print, &saying, changes),
             }
             places_before += 1;
@@ -168,7 +168,7 @@ impl RouteTable {
             if place.origin == Origin::Configuration && saying.origin != Origin::Configuration {
                 return;
             }
-            place.renewed = saying.now;
+            (place.renewed, place.named) = (saying.now, saying.now);
             if place.origin > saying.origin {
                 return;
             }
@@ -181,8 +181,8 @@ impl RouteTable {
         }
         let endpoint = self.endpoint_of(no, saying.facts);
         changes.arrived.push(endpoint.clone());
-        let (lease, origin, renewed) = (saying.lease, saying.origin, saying.now);
-        self.instances[no].places.push(Place { route, lease, renewed, print, origin });
+        let (lease, origin, now) = (saying.lease, saying.origin, saying.now);
+        self.instances[no].places.push(Place { route, lease, renewed: now, named: now, print, origin });
         let member = Member {
             instance: no,
             endpoint,

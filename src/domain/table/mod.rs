@@ -327,6 +327,13 @@ impl RouteTable {
         Some(since.max(self.grace_from) + self.settings.keep_empty)
     }
 
+    /// Whether a route without instances has been known for long enough. While the bus is away it may be that nobody can
+    /// register, unless such routes are not to be known at all.
+    fn is_forgotten(&self, no: u32, now: Moment) -> bool {
+        let is_over = self.forgotten_at(no).is_some_and(|at| at <= now);
+        is_over && (!self.suspended || self.settings.keep_empty.is_zero())
+    }
+
     fn lease_of(&self, is_tls: bool, lease: Duration) -> Lease {
         if is_tls && !self.settings.expire_tls_endpoints { Lease::FOREVER } else { Lease::of(lease) }
     }
@@ -350,8 +357,8 @@ impl RouteTable {
         self.instances.len()
     }
 
-    /// How many agents are known.
-    pub fn agents(&self) -> usize {
-        self.agents.len()
+    /// The agents that are known.
+    pub fn agents(&self) -> impl ExactSizeIterator<Item = &AgentId> {
+        self.agent_of.keys()
     }
 }

@@ -51,7 +51,7 @@ impl RouteTable {
     }
 
     fn rebuild(&mut self, no: u32, now: Moment) {
-        if self.forgotten_at(no).is_some_and(|at| at <= now) {
+        if self.is_forgotten(no, now) {
             let Some(route) = self.routes.remove(no) else { return };
             self.route_of.remove(route.uri.as_str());
             self.picture.set(&route.uri, None);

@@ -40,6 +40,8 @@ pub(super) struct Place {
     pub(super) route: u32,
     pub(super) lease: Lease,
     pub(super) renewed: Moment,
+    /// When it was last named, rather than renewed by a heartbeat that names no routes.
+    pub(super) named: Moment,
     /// Hash of what was last said about this place.
     pub(super) print: u64,
     pub(super) origin: Origin,
@@ -59,6 +61,14 @@ impl Instance {
 
     pub(super) fn place_mut(&mut self, route: u32) -> Option<&mut Place> {
         self.places.iter_mut().find(|place| place.route == route)
+    }
+
+    /// Renews all leases at the word of somebody who names no routes, but for those of routes that whoever does name them has
+    /// not named for a whole lease: they would never run out.
+    pub(super) fn renew_all(&mut self, now: Moment) {
+        let last_named = self.places.iter().map(|place| place.named).max().unwrap_or(now);
+        let is_dropped = |place: &Place| place.lease.end(place.named).is_some_and(|end| end <= last_named);
+        self.places.iter_mut().filter(|place| !is_dropped(place)).for_each(|place| place.renewed = now);
     }
 
     /// When the first of its leases runs out.

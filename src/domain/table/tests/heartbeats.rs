@@ -96,6 +96,24 @@ fn an_entry_with_an_empty_list_of_routes_renews_nothing() {
 }
 
 #[test]
+fn a_route_that_is_named_no_more_runs_out_though_heartbeats_go_on() {
+    let mut world = World::new();
+    world.register("10.0.0.5:80 a.test,b.test app=shop id=one");
+    for seq in 1..13 {
+        world.wait(20.0);
+        world.register("10.0.0.5:80 a.test app=shop id=one");
+        world.beat(&keys(seq), r#""private_instance_id":"one""#);
+    }
+    world.check("a.test", "10.0.0.5:80");
+    world.check("b.test", "empty");
+    for seq in 13..30 {
+        world.wait(20.0);
+        world.beat(&keys(seq), r#""private_instance_id":"one""#);
+    }
+    world.check("a.test", "10.0.0.5:80");
+}
+
+#[test]
 fn states_decide_who_is_picked() {
     let mut world = World::new();
     for (no, (state, expected)) in [
@@ -251,9 +269,9 @@ fn agents_that_are_long_gone_are_forgotten() {
     for _ in 0..20 {
         world.wait(20.0);
     }
-    assert_eq!(world.table.agents(), 1);
+    assert_eq!(world.table.agents().len(), 1);
     for _ in 0..40 {
         world.wait(20.0);
     }
-    assert_eq!(world.table.agents(), 0);
+    assert_eq!(world.table.agents().len(), 0);
 }
