@@ -183,3 +183,6 @@ impl ControlPlane {
         &self.table
     }
 }
+
+#[cfg(test)]
+mod tests;

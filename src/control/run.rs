@@ -204,3 +204,6 @@ impl<F: FnMut(Effects)> Task<F> {
         until.since(self.clock.now()).max(WAIT_MIN)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,6 @@ use weighbridge::control::plane::{ControlPlane, Outcome};
 use weighbridge::domain::balance::Live;
 use weighbridge::domain::dice::Dice;
 use weighbridge::domain::endpoint::{Facts, Tls};
-use weighbridge::domain::hash::Keyed;
 use weighbridge::domain::identity::{Address, AgentId, AppId, InstanceId};
 use weighbridge::domain::load::{Share, Usage};
 use weighbridge::domain::moment::Moment;
@@ -28,7 +27,7 @@ use weighbridge::domain::protocol::register::Registration;
 use weighbridge::domain::protocol::route_uri::RouteUri;
 use weighbridge::domain::protocol::subject;
 use weighbridge::domain::table::settings::{ConfiguredRoute, TableSettings};
-use weighbridge::domain::table::snapshot::{Pool, Snapshot};
+use weighbridge::domain::table::snapshot::Pool;
 
 const SEEDS: u64 = 256;
 const STEPS: usize = 150;
@@ -65,7 +64,8 @@ struct World {
     dice: Dice,
     now: Moment,
     plane: ControlPlane,
-    snapshot: Arc<Snapshot>,
+    /// What workers see.
+    published: BTreeMap<Arc<str>, Arc<Pool>>,
     model: Model,
     settings: TableSettings,
     agents: Vec<Agent>,
@@ -103,7 +103,7 @@ impl World {
             step: 0,
             now,
             plane: ControlPlane::new(me, settings.clone(), u128::from(dice.bits()), now),
-            snapshot: Arc::new(Snapshot::empty(Keyed::new(0))),
+            published: BTreeMap::new(),
             model: Model::new(settings.clone(), now),
             settings,
             agents: (0..AGENTS).map(|_| Agent { boot: 1, seq: 0, leaving: false }).collect(),
@@ -229,7 +229,7 @@ impl World {
         let message = Registration {
             uris: running.uris.clone(),
             load,
-            lease: self.one_in(3).then(|| Duration::from_secs(10)),
+            lease: (!self.well && self.one_in(3)).then(|| Duration::from_secs(10)),
             ..Registration { facts: running.facts, ..Registration::at(Address::new("x", 1)) }
         };
         self.send(subject::REGISTER, message.encode());
@@ -396,16 +396,15 @@ impl World {
 
     fn check(&mut self) {
         if let Some(snapshot) = self.plane.snapshot(self.now) {
-            self.snapshot = snapshot;
+            self.published = snapshot.pools().map(|pool| (pool.route.clone(), pool.clone())).collect();
         }
         let agents: Vec<AgentId> = self.plane.table().agents().cloned().collect();
         self.model.forget_agents_but(&agents, self.now);
         let expected = self.model.expected();
-        let mut published: BTreeMap<&str, &Pool> = BTreeMap::new();
-        published.extend(self.snapshot.pools().map(|pool| (&*pool.route, &**pool)));
         let whence = || format!("seed {} step {} at {:?}", self.seed, self.step, self.now);
-        assert!(published.keys().eq(expected.keys()), "{}: routes {:?}", whence(), published.keys());
-        for (pool, wanted) in published.values().zip(expected.values()) {
+        let routes = self.published.keys().map(|route| &**route);
+        assert!(routes.clone().eq(expected.keys().copied()), "{}: {:?}", whence(), routes.collect::<Vec<_>>());
+        for (pool, wanted) in self.published.values().zip(expected.values()) {
             let found = pool.endpoints.iter().map(|endpoint| (&endpoint.facts, endpoint.live.state()));
             let as_wanted = found.clone().eq(wanted.iter().map(|wanted| (wanted.facts, wanted.state)));
             let wanted_shown = || wanted.iter().map(|wanted| (wanted.facts, wanted.state)).collect::<Vec<_>>();
@@ -436,12 +435,13 @@ impl World {
                 self.running.retain(|running| running.agent != Some(agent));
             }
         }
-        for round in 0..36 {
+        // What is named no more may be renewed by heartbeats for one lease, and then has one to go.
+        for round in 0..30 {
             (0..AGENTS).for_each(|agent| self.beat(agent));
-            if round % 3 == 0 {
+            if round % 2 == 0 {
                 (0..self.running.len()).for_each(|at| self.register(at));
             }
-            self.pass(INTERVAL);
+            self.pass(2 * INTERVAL);
         }
         let mut truth: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for route in &self.configured {
@@ -459,7 +459,7 @@ impl World {
         }
         truth.values_mut().for_each(|addresses| addresses.sort());
         let mut published: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for pool in self.snapshot.pools() {
+        for pool in self.published.values() {
             let endpoints =
                 pool.endpoints.iter().filter(|endpoint| self.settings.expire_tls_endpoints || endpoint.tls.is_none());
             let mut addresses: Vec<String> = endpoints.map(|endpoint| endpoint.address.to_string()).collect();

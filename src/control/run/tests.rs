@@ -1,0 +1,119 @@
+//! The loop, joined to channels: everything waits for facts, nothing for time.
+
+use bytes::Bytes;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::domain::hash::Keyed;
+use crate::domain::protocol::envelope::Incoming;
+use crate::domain::protocol::life::RouterStart;
+use crate::domain::table::settings::{ConfiguredRoute, TableSettings};
+use crate::domain::table::snapshot::Found;
+use crate::runtime::published::Reader;
+
+struct Router {
+    bus: Sender<BusEvent>,
+    events: Sender<Event>,
+    outgoing: Receiver<Outgoing>,
+    routes: Reader<Snapshot>,
+    metrics: Arc<Metrics>,
+    effects: Receiver<Effects>,
+    task: JoinHandle<()>,
+}
+
+impl Router {
+    fn start() -> Router {
+        let clock = Clock::new();
+        let me = RouterStart {
+            id: "0-test".into(),
+            hosts: Vec::new(),
+            register_interval: Duration::from_secs(20),
+            prune_threshold: Duration::from_secs(120),
+        };
+        let plane = ControlPlane::new(me, TableSettings::default(), 1, clock.now());
+        let published = Published::new(Snapshot::empty(Keyed::new(1)));
+        let metrics = Metrics::new(10);
+        let (bus, bus_inbox) = channel(1000);
+        let (events, events_inbox) = channel(10);
+        let (outbox, outgoing) = channel(1);
+        let (told, effects) = channel(2000);
+        let ports = Ports {
+            bus: bus_inbox,
+            events: events_inbox,
+            outgoing: outbox,
+            published: published.clone(),
+            metrics: metrics.clone(),
+            clock,
+        };
+        let then = move |effects| told.try_send(effects).expect("the test reads what it causes");
+        let task = tokio::spawn(run(plane, ports, then));
+        Router { bus, events, outgoing, routes: Reader::new(published), metrics, effects, task }
+    }
+
+    async fn say(&self, subject: &str, payload: String) {
+        let payload = Bytes::from(payload);
+        let message = Incoming { subject: subject.to_owned(), payload, reply: None };
+        self.bus.send(BusEvent::Message(message)).await.expect("the loop runs");
+    }
+
+    async fn register(&self, host: &str) {
+        self.say("router.register", format!(r#"{{"host":"10.0.0.1","port":80,"uris":["{host}"]}}"#)).await;
+    }
+
+    async fn until_found(&mut self, host: &str) {
+        while !matches!(self.routes.latest().lookup(host, "/"), Found::Pool(_)) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_registered_is_published() {
+    let mut router = Router::start();
+    router.bus.send(BusEvent::Connected).await.expect("the loop runs");
+    assert_eq!(router.outgoing.recv().await.map(|message| message.subject), Some("router.start".to_owned()));
+    for n in 0..500 {
+        router.register(&format!("a{n}.test")).await;
+    }
+    router.until_found("a499.test").await;
+    assert_eq!(router.routes.latest().routes(), 500);
+    let arrived = std::iter::from_fn(|| router.effects.try_recv().ok()).filter(|it| !it.changes.arrived.is_empty());
+    assert_eq!(arrived.count(), 500, "every effect is handed on");
+}
+
+#[tokio::test]
+async fn what_is_refused_is_counted_and_stops_nothing() {
+    let mut router = Router::start();
+    for _ in 0..3 {
+        router.say("router.register", "nonsense".to_owned()).await;
+    }
+    router.register("shop.test").await;
+    router.until_found("shop.test").await;
+    let text = router.metrics.text(&router.routes.latest().clone(), Clock::new().now());
+    let counted = r#"weighbridge_bus_messages_rejected_total{subject="router.register",reason="not_json"} 3"#;
+    assert!(text.contains(counted), "{text}");
+}
+
+#[tokio::test]
+async fn a_full_outbox_does_not_stop_the_loop() {
+    let mut router = Router::start();
+    for _ in 0..5 {
+        router.bus.send(BusEvent::Connected).await.expect("the loop runs");
+    }
+    router.register("shop.test").await;
+    router.until_found("shop.test").await;
+}
+
+#[tokio::test]
+async fn a_reload_is_published_and_the_loop_ends_with_its_inboxes() {
+    let mut router = Router::start();
+    let uri = crate::domain::protocol::route_uri::RouteUri::parse("static.test").expect("a good route");
+    let address = crate::domain::identity::Address::new("10.0.0.1", 80);
+    let instances = vec![crate::domain::protocol::register::Registration::at(address)];
+    let routes = vec![ConfiguredRoute { uri, settings: Arc::default(), instances }];
+    router.events.send(Event::Configured { settings: TableSettings::default(), routes }).await.expect("the loop runs");
+    router.until_found("static.test").await;
+    drop((router.bus, router.events));
+    router.task.await.expect("the loop ends");
+}
