@@ -1,5 +1,6 @@
 //! How evenly and how fast each strategy serves, world by world. Simulated time only, so the table is the same on every
-//! machine. `cargo bench --bench balance -- [NAME...] [--svg FILE]`: only worlds whose name contains a NAME; a chart too.
+//! machine. `cargo bench --bench balance -- [NAME...] [--svg FILE]`: only worlds whose name contains a NAME; a chart
+//! too.
 
 #[path = "chart.rs"]
 mod chart;

@@ -40,7 +40,8 @@ pub struct Host {
     pub antagonist: Option<Antagonist>,
 }
 
-/// Somebody else's work on a host: this share of its cores for a while, then none for a while (means of exponential times).
+/// Somebody else's work on a host: this share of its cores for a while, then none for a while (means of exponential
+/// times).
 #[derive(Clone, Copy, Debug)]
 pub struct Antagonist {
     pub share: f64,
@@ -256,10 +257,16 @@ struct HostState {
     reported: Usage,
 }
 
-#[derive(Clone, Copy, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, PartialEq)]
 struct Progress(f64);
 
 impl Eq for Progress {}
+
+impl PartialOrd for Progress {
+    fn partial_cmp(&self, other: &Progress) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl Ord for Progress {
     fn cmp(&self, other: &Progress) -> std::cmp::Ordering {

@@ -43,7 +43,7 @@ pub fn unequal_hosts() -> Scenario {
 /// Half of the hosts also work for others, now and then, on most of their cores.
 pub fn antagonists() -> Scenario {
     let antagonist = Some(Antagonist { share: 0.75, on: 60.0, off: 20.0 });
-    let host = |i: usize| Host { antagonist: antagonist.filter(|_| i % 2 == 0), ..Host::of_speed(1.0) };
+    let host = |i: usize| Host { antagonist: antagonist.filter(|_| i.is_multiple_of(2)), ..Host::of_speed(1.0) };
     Scenario { utilisation: 0.6, ..Scenario::new("antagonists", (0..16).map(host).collect()) }
 }
 
@@ -87,7 +87,7 @@ pub fn rolling_restart() -> Scenario {
 /// Twelve apps of two to five instances on the same unequal hosts, some of which work for others too.
 pub fn mixed_small_apps() -> Scenario {
     let host = |i: usize| {
-        let antagonist = Some(Antagonist { share: 0.75, on: 15.0, off: 30.0 }).filter(|_| i % 4 == 0);
+        let antagonist = Some(Antagonist { share: 0.75, on: 15.0, off: 30.0 }).filter(|_| i.is_multiple_of(4));
         Host { antagonist, ..Host::of_speed([1.0, 1.0, 0.5, 2.0][i % 4]) }
     };
     let instance = |(app, copy): (usize, usize)| Instance { host: (app * 5 + copy * 7) % 16, app, cost: 1.0 };
@@ -117,8 +117,8 @@ pub fn silent_host() -> Scenario {
     Scenario { changes, utilisation: 0.6, ..Scenario::new("silent host", vec![Host::of_speed(1.0); 8]) }
 }
 
-/// One instance of eight takes requests and never answers, and clients give up after three seconds; little is asked for,
-/// so that nobody has much in flight.
+/// One instance of eight takes requests and never answers, and clients give up after three seconds; little is asked
+/// for, so that nobody has much in flight.
 pub fn hanging_instance() -> Scenario {
     let changes = vec![(22.0, Change::Hangs(2))];
     let scenario = Scenario::new("hanging instance", vec![Host::of_speed(1.0); 8]);

@@ -9,7 +9,8 @@ use super::moment::Moment;
 pub enum Failure {
     /// No connection or no TLS: nothing of the request has left us.
     Connect,
-    /// A kept connection turned out to be dead when it was used again: closed or reset before the first byte of a response.
+    /// A kept connection turned out to be dead when it was used again: closed or reset before the first byte of a
+    /// response.
     ReusedConnectionDead,
     /// A fresh connection closed before the first byte of a response.
     ClosedEarly,
@@ -58,8 +59,8 @@ pub fn is_idempotent(method: &str) -> bool {
     matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
 }
 
-/// Keeps retries from multiplying an outage: by default a fifth of the recent requests, and at least three a second. One
-/// for all workers.
+/// Keeps retries from multiplying an outage: by default a fifth of the recent requests, and at least three a second.
+/// One for all workers.
 #[derive(Debug)]
 pub struct Budget {
     /// Retries allowed per request.

@@ -1,4 +1,5 @@
-//! Requests that name their instance: by sticky cookie, or by the headers that address one instance of an app or process.
+//! Requests that name their instance: by sticky cookie, or by the headers that address one instance of an app or
+//! process.
 
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use crate::domain::table::snapshot::Pool;
 /// Up to this many endpoints a scan is faster than an index.
 const SCANNED: usize = 16;
 
-/// The instance that a session is pinned to, whatever its load; `None` if it is gone, starting, ejected or at `max_conns`.
-/// A draining instance keeps its sessions.
+/// The instance that a session is pinned to, whatever its load; `None` if it is gone, starting, ejected or at
+/// `max_conns`. A draining instance keeps its sessions.
 pub fn pinned<'a>(pool: &'a Pool, instance: &str, now: Moment) -> Option<&'a Arc<Endpoint>> {
     let takes_it = |endpoint: &&Arc<Endpoint>| {
         let live = &endpoint.live;
@@ -41,7 +42,8 @@ fn find_instance<'a>(pool: &'a Pool, instance: &str) -> Option<&'a Arc<Endpoint>
         .find(|e| e.instance.as_str() == instance)
 }
 
-/// The instance with this number of this app (`X-CF-App-Instance`), whatever its health: who names an instance wants it.
+/// The instance with this number of this app (`X-CF-App-Instance`), whatever its health: who names an instance wants
+/// it.
 pub fn of_app<'a>(pool: &'a Pool, app: &str, index: &str) -> Option<&'a Arc<Endpoint>> {
     let named = |e: &&Arc<Endpoint>| e.app.as_str() == app && *e.index == *index;
     pool.endpoints.iter().find(named)

@@ -56,9 +56,9 @@ impl Derived {
         })
     }
 
-    /// Maglev's table (Eisenbud et al. 2016): endpoints by slot. The same endpoints give the same table in every router,
-    /// in whatever order they registered. Building it costs about 64 to 128 steps per endpoint, once per change of the
-    /// pool: microseconds for a small pool, some milliseconds for a thousand; 256 to 512 bytes an endpoint.
+    /// Maglev's table (Eisenbud et al. 2016): endpoints by slot. The same endpoints give the same table in every
+    /// router, in whatever order they registered. Building it costs about 64 to 128 steps per endpoint, once per change
+    /// of the pool: microseconds for a small pool, some milliseconds for a thousand; 256 to 512 bytes an endpoint.
     pub(super) fn maglev(&self, pool: &Pool) -> &[u32] {
         self.maglev.get_or_init(|| maglev_table(pool))
     }
@@ -92,8 +92,8 @@ fn maglev_table(pool: &Pool) -> Box<[u32]> {
     }
 }
 
-/// FNV-1a, mixed once more: the same in every process, which a seeded hash is not. Keys that collide on purpose only end
-/// up on one instance, as equal keys do.
+/// FNV-1a, mixed once more: the same in every process, which a seeded hash is not. Keys that collide on purpose only
+/// end up on one instance, as equal keys do.
 pub(super) fn hash(bytes: &[u8]) -> u64 {
     let fnv = bytes
         .iter()

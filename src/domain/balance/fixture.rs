@@ -27,8 +27,8 @@ pub(super) fn millis(millis: u64) -> Duration {
 }
 
 /// One endpoint a line: `name key=value...`. Keys: `waiting`, `open` (in flight but answered), `zone`, `weight`, `host`
-/// (its agent), `state` (`starting`, `draining`), `age` (seconds), and reported percentages: `cpu`, `mem` of the instance,
-/// `host_cpu`, `host_mem`. Serials count from 0. Endpoints have the name as host and as instance id.
+/// (its agent), `state` (`starting`, `draining`), `age` (seconds), and reported percentages: `cpu`, `mem` of the
+/// instance, `host_cpu`, `host_mem`. Serials count from 0. Endpoints have the name as host and as instance id.
 pub(super) fn pool(strategy: Strategy, text: &str) -> Pool {
     let endpoints = text.lines().map(str::trim).filter(|line| !line.is_empty()).enumerate().map(endpoint).collect();
     let pool = of(strategy, endpoints);
@@ -110,7 +110,8 @@ pub(super) fn counted(pool: Pool) -> Pool {
     pool
 }
 
-/// How often each endpoint is picked in so many picks, as `name:count` in order of the pool, those never picked left out.
+/// How often each endpoint is picked in so many picks, as `name:count` in order of the pool, those never picked left
+/// out.
 pub(super) fn picks(pool: &Pool, wish: &Wish, now: Moment, count: usize) -> Vec<(String, usize)> {
     let mut dice = Dice::seeded(42);
     let mut counts = vec![0; pool.endpoints.len()];

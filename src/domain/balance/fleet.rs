@@ -95,7 +95,8 @@ impl Fleet {
         self.failures.lean(if failed { 1.0 } else { 0.0 }, ALPHA)
     }
 
-    /// The next position of round robin. The first one is rolled, so that routers started together do not march in step.
+    /// The next position of round robin. The first one is rolled, so that routers started together do not march in
+    /// step.
     pub(super) fn next_position(&self, dice: &mut Dice) -> u64 {
         if self.position.load(Relaxed) == 0 {
             let begin = 1 + (dice.bits() >> 16);
@@ -105,7 +106,8 @@ impl Fleet {
         self.position.fetch_add(1, Relaxed)
     }
 
-    /// Whether the ejected must be counted again: the pool has changed, or it is small and has some, or a second is over.
+    /// Whether the ejected must be counted again: the pool has changed, or it is small and has some, or a second is
+    /// over.
     pub(super) fn wants_census(&self, size: usize, now: Moment) -> bool {
         self.size.load(Relaxed) != size as u32
             || (size <= CENSUS_EACH_PICK && self.ejected() > 0)

@@ -1,10 +1,11 @@
 //! What changes about an endpoint with every request and report: requests in flight, the latency and failure estimates,
-//! ejection, and the load last heard of. The guard that calls [`Live::begin`] and [`Live::finished`] lives in the proxy.
+//! ejection, and the load last heard of. The guard that calls [`Live::begin`] and [`Live::finished`] lives in the
+//! proxy.
 //!
-//! Ejection follows DESIGN 4.2 with this reading of section 5: five failures in a row eject. If the last of them is a
-//! failed connect or a reset it does so whatever the rest of the fleet does (nobody listens there, and every try may cost a
-//! connect timeout); if the instance answered or kept silent it does so only while fewer than a tenth of all attempts
-//! fail, since otherwise the app is ill, not the instance. A third of the pool at most, one of two, never the last one.
+//! Five failures in a row eject. If the last of them is a failed connect or a reset it does so whatever the rest of the
+//! fleet does (nobody listens there, and every try may cost a connect timeout); if the instance answered or kept silent
+//! it does so only while fewer than a tenth of all attempts fail, since otherwise the app is ill, not the instance. A
+//! third of the pool at most, one of two, never the last one.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -26,7 +27,8 @@ const FORGETTING_SECONDS: f32 = 10.0;
 /// Relative latency is kept within these.
 const RELATIVE_MIN: f32 = 0.25;
 const RELATIVE_MAX: f32 = 64.0;
-/// A failure weighs as a latency of at least this (the default time for a response head), so failing fast never looks fast.
+/// A failure weighs as a latency of at least this (the default time for a response head), so failing fast never looks
+/// fast.
 const FAILURE_SECONDS: f32 = 60.0;
 /// An answer faster than this is not measured any finer.
 const SECONDS_MIN: f32 = 1e-6;
@@ -89,8 +91,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// What a response head means. 500, 502, 503 and 504 are failures: whatever the cause, an instance that gives more of
-    /// them than the others is the wrong one to ask. Other 5xx speak about the request (501, 505) and are not.
+    /// What a response head means. 500, 502, 503 and 504 are failures: whatever the cause, an instance that gives more
+    /// of them than the others is the wrong one to ask. Other 5xx speak about the request (501, 505) and are not.
     pub fn of_status(status: u16, latency: Duration) -> Outcome {
         match status {
             500 | 502 | 503 | 504 => Outcome::Failed { latency },
@@ -206,7 +208,7 @@ impl Live {
 
     /// An attempt begins: it waits for its response head and is open. Every `begin` is followed by one `answered` and
     /// one `finished`.
-    pub fn begin(&self, _now: Moment) {
+    pub fn begin(&self) {
         self.waiting.fetch_add(1, Relaxed);
         self.open.fetch_add(1, Relaxed);
     }
@@ -328,8 +330,8 @@ impl Live {
         });
     }
 
-    /// A wait without an answer counts only if it was longer than what was expected: without this, an instance that hangs
-    /// would look idle to clients that are less patient than the timeout.
+    /// A wait without an answer counts only if it was longer than what was expected: without this, an instance that
+    /// hangs would look idle to clients that are less patient than the timeout.
     fn sample_wait(&self, fleet: &Fleet, waited: f32, now: Moment) {
         let Some(mean) = fleet.latency_so_far() else { return };
         let (estimate, at) = self.latency.load();

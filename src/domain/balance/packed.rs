@@ -75,7 +75,8 @@ pub(super) fn ticks(now: Moment) -> u32 {
     (now.as_nanos() >> 22) as u32
 }
 
-/// Seconds between two readings of [`ticks`]; 0 if the second is earlier (clocks of two threads may be read out of order).
+/// Seconds between two readings of [`ticks`]; 0 if the second is earlier (clocks of two threads may be read out of
+/// order).
 pub(super) fn seconds_between(earlier: u32, later: u32) -> f32 {
     let passed = later.wrapping_sub(earlier);
     if passed > u32::MAX / 2 { 0.0 } else { passed as f32 * (1u64 << 22) as f32 * 1e-9 }

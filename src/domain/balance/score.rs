@@ -1,5 +1,12 @@
-//! From reported load to weights: the JAE article's formula for `weight` (DESIGN 4.1), and what a host could still do for
-//! us for `adaptive` (4.2). Worked out when a heartbeat lands, never on the way of a request.
+//! From reported load to weights: the JAE article's formula for `weight`, and for `adaptive` what a host could still do
+//! for us. Worked out when a heartbeat lands, never on the way of a request.
+//!
+//! The article: a vector turns usage into load (0.3 CPU + 0.3 memory, for host and instance alike), `load = 0.3 host +
+//! 0.7 instance`, `weight = max(1, round(100 (1 - load)))`.
+//!
+//! Capacity: `a = own CPU + free CPU / n` of the host is attainable for one of our `n` instances there; a request costs
+//! `c = (A + 10 C) / (B + 10)`, with A the CPU time spent and B the requests served lately, C the same over the fleet;
+//! `w = a / c`, within a twentieth and twenty times the mean, less where memory runs out.
 
 use std::time::Duration;
 
@@ -179,8 +186,8 @@ fn share(share: Share) -> f64 {
 }
 
 /// Works all weights of a pool out afresh, against one mean. The control plane calls it after reports of any of its
-/// endpoints, and now and then for pools whose reports may have stopped: a report is late after three of its intervals, and
-/// from then on its endpoint counts as the mean. Costs well under a microsecond an endpoint.
+/// endpoints, and now and then for pools whose reports may have stopped: a report is late after three of its intervals,
+/// and from then on its endpoint counts as the mean. Costs well under a microsecond an endpoint.
 pub fn recompute(pool: &Pool, config: &ScoreConfig, now: Moment) {
     let known: Vec<Option<Learnt>> =
         pool.endpoints.iter().map(|e| e.live.learnt().filter(|learnt| !learnt.is_late(now))).collect();
@@ -231,8 +238,8 @@ fn recompute_article(pool: &Pool, known: &[Option<Learnt>], config: &ScoreConfig
 }
 
 impl Live {
-    /// A heartbeat or registration brought load: of the instance, and of its host. `interval`: how often such reports come.
-    /// Weights follow at the next [`recompute`].
+    /// A heartbeat or registration brought load: of the instance, and of its host. `interval`: how often such reports
+    /// come. Weights follow at the next [`recompute`].
     pub fn reported(&self, instance: Usage, host: Usage, interval: Duration, now: Moment) {
         self.learn(Heard { instance, host, at: now, interval });
     }

@@ -20,7 +20,7 @@ const DRAWS_MAX: usize = 64;
 /// How an endpoint of a pool is picked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Strategy {
-    /// Least expected cost from in-flight, latency and heartbeats (DESIGN 4.2).
+    /// Least expected cost from in-flight, latency and heartbeats.
     #[default]
     Adaptive,
     /// Smooth weighted round robin over the heartbeat's weight (the JAE article's formula).
@@ -108,9 +108,9 @@ pub enum NoPick {
     AllFull,
 }
 
-/// Who gets the request. Eligible are, in the order of DESIGN 4.3: those running, in the right zone (first attempt), not
-/// ejected, below `max_conns`, not tried before. If nobody is left, ejection is ignored, then the zone, then that they were
-/// tried; `max_conns` never.
+/// Who gets the request. Eligible are, in this order: those running, in the right zone (first attempt),
+/// not ejected, below `max_conns`, not tried before. If nobody is left, ejection is ignored, then the zone, then that
+/// they were tried; `max_conns` never.
 pub fn pick<'a>(pool: &'a Pool, wish: &Wish, now: Moment, dice: &mut Dice) -> Result<&'a Arc<Endpoint>, NoPick> {
     if pool.endpoints.is_empty() {
         return Err(NoPick::Empty);
@@ -247,7 +247,7 @@ impl FleetView {
         FleetView { knows_latency: pool.fleet.knows_latency(), capacity_mean: pool.fleet.capacity_mean() }
     }
 
-    /// The expected cost of sending one more request there (DESIGN 4.2). Only comparisons have a meaning.
+    /// The expected cost of sending one more request there (the formula is in the parent module). Only comparisons have a meaning.
     pub(super) fn cost(&self, endpoint: &Endpoint, now: Moment) -> f32 {
         self.cost_within(endpoint, f32::INFINITY, now)
     }
@@ -272,8 +272,8 @@ pub(super) fn in_flight(endpoint: &Endpoint) -> f32 {
     (endpoint.live.open() + 1) as f32 / endpoint.weight
 }
 
-/// The cheapest of `candidates` distinct random eligible endpoints; of all if that is as many. Ties go by chance. `cost`
-/// is told the least cost so far: what is above may be told as infinity.
+/// The cheapest of `candidates` distinct random eligible endpoints; of all if that is as many. Ties go by chance.
+/// `cost` is told the least cost so far: what is above may be told as infinity.
 fn best_of<'a>(
     pool: &'a Pool,
     candidates: usize,
@@ -347,8 +347,8 @@ fn in_turn<'a>(pool: &'a Pool, rules: &Rules, dice: &mut Dice) -> Option<&'a Arc
 }
 
 /// Smooth weighted round robin without state but a position: round after round, an endpoint takes part in just the
-/// rounds that its weight entitles it to, evenly spread (Bresenham's line). After any number of rounds each is within one
-/// request of its exact share, whoever shares the position.
+/// rounds that its weight entitles it to, evenly spread (Bresenham's line). After any number of rounds each is within
+/// one request of its exact share, whoever shares the position.
 fn by_weight<'a>(pool: &'a Pool, rules: &Rules, dice: &mut Dice) -> Option<&'a Arc<Endpoint>> {
     let all = &pool.endpoints;
     let heaviest = 100.0 * pool.derived.heaviest(pool);
@@ -393,8 +393,8 @@ fn takes_part(share: f32, round: u64, index: u64) -> bool {
     (round.wrapping_mul(step).wrapping_add(begin) & (ONE - 1)) >= ONE - step
 }
 
-/// Maglev: the table's endpoint for this key, or the next in the table that may be picked. If many in a row may not, the
-/// next in the pool that may: walking the whole table would take long where everybody is full.
+/// Maglev: the table's endpoint for this key, or the next in the table that may be picked. If many in a row may not,
+/// the next in the pool that may: walking the whole table would take long where everybody is full.
 pub(super) fn by_hash<'a>(pool: &'a Pool, key: &[u8], rules: &Rules) -> Option<&'a Arc<Endpoint>> {
     let all = &pool.endpoints;
     let table = pool.derived.maglev(pool);
