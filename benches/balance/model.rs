@@ -476,7 +476,7 @@ impl<'a> World<'a> {
             request.over = true;
             return self.client_got(id, Err(()));
         };
-        endpoint.live.begin(now);
+        endpoint.live.begin();
         request.instance = endpoint.serial as usize;
         request.sent = self.now;
         request.tried.push(endpoint.serial);

@@ -45,7 +45,7 @@ pub fn balance(criterion: &mut Criterion) {
     group.bench_function("begin, answered, finished", |bencher| {
         let live = &pool.endpoints[0].live;
         bencher.iter(|| {
-            live.begin(NOW);
+            live.begin();
             live.answered(&pool.fleet, black_box(Outcome::Ok { latency: Duration::from_millis(3) }), NOW);
             live.finished();
         });
@@ -62,12 +62,12 @@ fn pool(strategy: Strategy, size: usize) -> Pool {
         live.reported(usage(i % 30), usage(30 + i % 60), Duration::from_secs(5), NOW);
         let answered_at = Moment::from_nanos(NOW.as_nanos() - (i as u64 % 9) * 500_000_000);
         for request in 0..30 {
-            live.begin(answered_at);
+            live.begin();
             let latency = Duration::from_millis(5 + (i + request) as u64 % 20);
             live.answered(&fleet, Outcome::Ok { latency }, answered_at);
             live.finished();
         }
-        (0..i % 4).for_each(|_| live.begin(NOW));
+        (0..i % 4).for_each(|_| live.begin());
         let facts = Facts {
             instance: InstanceId::new(&format!("instance-{i}")),
             agent: Some(AgentId::new(&format!("host-{}", i / 4))),

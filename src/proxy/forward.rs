@@ -40,7 +40,7 @@ pub struct InFlight {
 impl InFlight {
     /// One more at `endpoint`.
     pub fn begin(pool: Arc<Pool>, endpoint: Arc<Endpoint>, now: Moment) -> InFlight {
-        endpoint.live.begin(now);
+        endpoint.live.begin();
         InFlight { pool, endpoint, begun: now, waiting: true }
     }
 

@@ -141,7 +141,7 @@ mod tests {
             numbered("app", "1", Some("web"), 1),
             numbered("other", "1", Some("worker"), 2),
         ];
-        endpoints[0].live.begin(NOW);
+        endpoints[0].live.begin();
         let pool = of(Strategy::Adaptive, Box::new(endpoints));
         let mut dice = Dice::seeded(1);
         assert_eq!(of_app(&pool, "app", "1").map(|e| e.serial), Some(1));

@@ -65,9 +65,9 @@ fn endpoint((serial, line): (usize, &str)) -> Arc<Endpoint> {
         let number = || value.parse::<f64>().expect("a number");
         let percent = || Share::reported(number() / 100.0);
         match key {
-            "waiting" => (0..number() as u32).for_each(|_| live.begin(NOW)),
+            "waiting" => (0..number() as u32).for_each(|_| live.begin()),
             "open" => (0..number() as u32).for_each(|_| {
-                live.begin(NOW);
+                live.begin();
                 live.answered(&Fleet::default(), Outcome::Cancelled, NOW);
             }),
             "zone" => facts.zone = value.into(),
@@ -98,7 +98,7 @@ pub(super) fn named<'a>(pool: &'a Pool, name: &str) -> &'a Arc<Endpoint> {
 /// One attempt from begin to finish.
 pub(super) fn attempt(pool: &Pool, name: &str, outcome: Outcome, now: Moment) -> Option<Duration> {
     let live = &named(pool, name).live;
-    live.begin(now);
+    live.begin();
     let ejected = live.answered(&pool.fleet, outcome, now);
     live.finished();
     ejected

@@ -305,7 +305,7 @@ fn what_changes_about_an_instance_is_published_without_resetting_it() {
     let mut world = World::new();
     world.register("10.0.0.1:80 shop.test id=one zone=z1");
     let before = world.endpoint("shop.test");
-    before.live.begin(world.now);
+    before.live.begin();
     world.register("10.0.0.1:80 shop.test id=one zone=z2");
     let after = world.endpoint("shop.test");
     assert_eq!((&*before.zone, &*after.zone), ("z1", "z2"));
@@ -321,7 +321,7 @@ fn another_instance_at_the_same_address_is_a_new_endpoint() {
         let mut world = World::new();
         world.register(&format!("10.0.0.1:80 shop.test,other.test {first}"));
         let before = world.endpoint("shop.test");
-        before.live.begin(world.now);
+        before.live.begin();
         let changes = world.register(&format!("10.0.0.1:80 shop.test {second}"));
         assert_eq!(departures(&changes), [(Departure::Replaced, "10.0.0.1:80".to_owned())]);
         let after = world.endpoint("shop.test");
@@ -337,7 +337,7 @@ fn another_instance_at_the_same_address_is_a_new_endpoint() {
 fn a_message_that_knows_less_is_about_the_same_instance() {
     let mut world = World::new();
     world.register("10.0.0.1:80 shop.test");
-    world.endpoint("shop.test").live.begin(world.now);
+    world.endpoint("shop.test").live.begin();
     world.register("10.0.0.1:80 shop.test app=shop id=one");
     assert_eq!(world.endpoint("shop.test").live.open(), 1);
     assert_eq!(world.endpoint("shop.test").instance, InstanceId::new("one"));

@@ -38,8 +38,8 @@ fn eject(pool: &Pool, name: &str, outcome: Outcome, now: Moment) -> (usize, Dura
 fn a_request_waits_until_its_head_and_is_open_until_its_end() {
     let (live, fleet) = (Live::new(NOW), Fleet::default());
     let counts = || (live.waiting(), live.open());
-    live.begin(NOW);
-    live.begin(NOW);
+    live.begin();
+    live.begin();
     assert_eq!(counts(), (2, 2));
     live.answered(&fleet, ok(1), NOW);
     assert_eq!(counts(), (1, 2));
@@ -59,7 +59,7 @@ fn counts_are_exact_however_many_workers_share_them() {
                 let mut dice = Dice::seeded(worker);
                 for step in 0..5_000 {
                     let endpoint = pick(pool, &Wish::default(), at(step as f64), &mut dice).expect("somebody runs");
-                    endpoint.live.begin(NOW);
+                    endpoint.live.begin();
                     let outcome = if dice.below(3) == 0 { FAILED } else { ok(5) };
                     endpoint.live.answered(&pool.fleet, outcome, at(step as f64));
                     endpoint.live.finished();
@@ -260,7 +260,7 @@ fn on_probation_three_requests_are_under_way_at_most() {
     let back = NOW + term + millis(1);
     (0..3).for_each(|_| {
         assert!(!live.is_left_out(back));
-        live.begin(back);
+        live.begin();
     });
     assert!(live.is_left_out(back));
     // The first success of the three makes room for nobody: two more must succeed.
