@@ -12,6 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::buffers::{Buffer, BufferPool};
 use super::stream::Stream;
+use crate::telemetry::metrics::OpenUpstream;
 
 /// Output up to this size is copied behind a head, so that both leave in one plain send; more goes by a vectored one.
 const COPY_MAX: usize = 4 * 1024;
@@ -36,6 +37,8 @@ pub struct Link {
     pub received: u64,
     /// See `received`.
     pub delivered: u64,
+    /// Counts a connection to an instance as open; `None` towards clients, whose connections are counted elsewhere.
+    pub counted: Option<OpenUpstream>,
 }
 
 impl Link {
@@ -50,6 +53,7 @@ impl Link {
             ended: false,
             received: 0,
             delivered: 0,
+            counted: None,
         }
     }
 

@@ -313,8 +313,8 @@ impl Attempt<'_> {
         let limits =
             ConnectLimits { connect: self.limits.connect, tls_handshake: self.settings.timeouts.tls_handshake };
         match upstreams.connect(endpoint, &mut client.patience, limits, &self.worker.tls()).await {
-            Ok(link) => {
-                self.worker.metrics.upstream_connected(begun.elapsed());
+            Ok(mut link) => {
+                link.counted = Some(self.worker.metrics.upstream_connected(begun.elapsed()));
                 Ok(link)
             }
             Err(error) => {

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 pub use control::Control;
 pub use exposition::CONTENT_TYPE;
 pub use reference::markdown;
-pub use shard::{Finished, Shard, Sticky};
+pub use shard::{Finished, OpenUpstream, Shard, Sticky};
 
 use super::access_log::LogCounts;
 use shard::Slots;

@@ -86,7 +86,6 @@ impl Port {
         (status, head.to_ascii_lowercase(), body.to_owned())
     }
 
-    #[track_caller]
     async fn check(&self, request: &str, status: u16, label: &str) {
         let (found, head, body) = self.ask(request).await;
         assert_eq!(found, status, "{request}: {body}");

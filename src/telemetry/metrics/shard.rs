@@ -146,10 +146,11 @@ impl Shard {
         self.slots.tls_failed.add(reason, 1);
     }
 
-    /// A new connection to an instance stands after `time`.
-    pub fn upstream_connected(&self, time: Duration) {
+    /// A new connection to an instance stands after `time`; it counts as open as long as what is returned lives.
+    pub fn upstream_connected(&self, time: Duration) -> OpenUpstream {
         self.slots.upstream_opened.add(1);
         self.slots.connect.observe(time);
+        OpenUpstream(self.clone())
     }
 
     /// A connection to an instance could not be made.
@@ -160,11 +161,6 @@ impl Shard {
     /// A kept connection to an instance carries one more request.
     pub fn upstream_reused(&self) {
         self.slots.upstream_reused.add(1);
-    }
-
-    /// A connection to an instance that stood is closed.
-    pub fn upstream_closed(&self) {
-        self.slots.upstream_closed.add(1);
     }
 
     /// An attempt failed, whether or not another followed.
@@ -205,6 +201,17 @@ impl Shard {
     /// An observation for the control plane was dropped: its queue was full.
     pub fn observation_dropped(&self) {
         self.slots.observations_dropped.add(1);
+    }
+}
+
+/// Counts a connection to an instance as open until it is dropped.
+#[derive(Debug)]
+#[must_use = "the connection counts as closed when this is dropped"]
+pub struct OpenUpstream(Shard);
+
+impl Drop for OpenUpstream {
+    fn drop(&mut self) {
+        self.0.slots.upstream_closed.add(1);
     }
 }
 

@@ -31,10 +31,9 @@ fn count_everything(metrics: &Metrics) {
     shard.connection_closed();
     shard.refused("bare_lf");
     shard.tls_failed("no_certificate");
-    shard.upstream_connected(MILLI);
+    drop(shard.upstream_connected(MILLI));
     shard.upstream_connect_failed("refused");
     shard.upstream_reused();
-    shard.upstream_closed();
     shard.attempt_failed("reset");
     shard.retry("reset");
     shard.retry_denied();
@@ -103,6 +102,14 @@ fn what_workers_count_is_summed() {
     one.connection_opened();
     one.connection_closed();
     check_has(&text(&metrics), &["weighbridge_requests_in_flight 0", "weighbridge_connections_open 1"]);
+    let kept = one.upstream_connected(MILLI);
+    drop(one.upstream_connected(MILLI));
+    check_has(&text(&metrics), &["weighbridge_upstream_connections_open 1"]);
+    drop(kept);
+    check_has(
+        &text(&metrics),
+        &["weighbridge_upstream_connections_open 0", "weighbridge_upstream_connect_seconds_count 2"],
+    );
 }
 
 #[test]
