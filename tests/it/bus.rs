@@ -290,7 +290,7 @@ async fn a_router_waits_for_a_server_that_comes_later() {
 #[tokio::test]
 async fn a_server_that_falls_silent_counts_as_gone() {
     let server = nats::server().await;
-    let mut router = router(NatsConfig { ping_interval: Duration::from_millis(100), ..config(&[&server]) });
+    let mut router = router(NatsConfig { ping_interval: Duration::from_millis(400), ..config(&[&server]) });
     router.is_connected().await;
     server.freeze();
     router.is_disconnected().await;
@@ -299,6 +299,24 @@ async fn a_server_that_falls_silent_counts_as_gone() {
     let peer = peer(&server).await;
     publish(&peer, "router.register", "1").await;
     router.hears_exactly("router.register", "1").await;
+}
+
+#[tokio::test]
+async fn a_stalled_connection_stalls_nothing_but_itself() {
+    let server = nats::server().await;
+    let mut router = router(NatsConfig { ping_interval: Duration::from_millis(400), ..config(&[&server]) });
+    router.is_connected().await;
+    server.freeze();
+    // More than the sockets between us take, and more than may wait.
+    let large = Outgoing { subject: "app.wake".into(), payload: vec![b'x'; 100_000].into(), reply: None };
+    let waiting = (0..10_000).take_while(|_| router.attached.outgoing.try_send(large.clone()).is_ok()).count();
+    assert!(waiting < 10_000, "the queue has an end");
+    router.is_disconnected().await;
+    let state = router.attached.state.clone();
+    eventually("what is left is dropped", || state.sent() + state.dropped_in_all() == waiting as u64).await;
+    assert!(state.dropped(Dropped::Disconnected) > 0);
+    server.thaw();
+    router.is_connected().await;
 }
 
 #[tokio::test]

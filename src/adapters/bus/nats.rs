@@ -226,7 +226,10 @@ impl Connection {
             // finds that nobody holds the client any more.
             .max_reconnects(1)
             .subscription_capacity(SUBSCRIPTION_QUEUE)
-            .event_callback(move |event| std::future::ready(on_event(event, &breaks, &counted)))
+            .event_callback(move |event| {
+                on_event(event, &breaks, &counted);
+                std::future::ready(())
+            })
             .connect(address)
             .await;
         match connected {
