@@ -269,7 +269,9 @@ impl Live {
         if kind == Kind::Silence || worse_than_the_fleet {
             // Leans on the mean of honest latencies; while there is none, nothing says what slow means here.
             if let Some(mean) = fleet.latency_so_far() {
-                self.sample_latency(ln_seconds(took).max(FAILURE_SECONDS.ln()) - mean, now);
+                let distance = ln_seconds(took).max(FAILURE_SECONDS.ln()) - mean;
+                // In an app whose answers take minutes, even that would not be slow.
+                self.sample_latency(distance.max(RELATIVE_MAX.ln()), now);
             }
         }
         let standing = Standing::of(word);

@@ -151,6 +151,14 @@ fn failing_fast_never_looks_fast() {
 }
 
 #[test]
+fn failing_fast_does_not_look_fast_where_answers_take_minutes() {
+    let pool = counted(pool(Strategy::Adaptive, "a\nb\nbad"));
+    (0..100).for_each(|n| _ = attempt(&pool, ["a", "b"][n % 2], ok(300_000), NOW));
+    (0..3).for_each(|_| _ = attempt(&pool, "bad", FAILED, NOW));
+    check_relative_latency(&pool, "bad", NOW, 5.0..64.0);
+}
+
+#[test]
 fn while_everybody_fails_failures_say_nothing_about_latency() {
     let pool = warm("a\nb\nc");
     (0..900).for_each(|n| _ = attempt(&pool, ["a", "b", "c"][n % 3], FAILED, NOW));
