@@ -1,3 +1,5 @@
+//! What is foretold is what the pick then does.
+
 use super::*;
 use crate::domain::balance::fixture::{NOW, attempt, counted, millis, picks, pool};
 use crate::domain::balance::{Outcome, State};

@@ -1,3 +1,5 @@
+//! What an endpoint remembers of its answers, and when it is left out.
+
 use super::*;
 use crate::domain::balance::fixture::{NOW, at, attempt, counted, millis, named, pool};
 use crate::domain::balance::{Strategy, Wish, pick};

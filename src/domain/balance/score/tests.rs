@@ -1,3 +1,5 @@
+//! The article's formula by its published vectors, and what is learnt from one report after another.
+
 use proptest::prelude::{prop_assert, proptest};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Who is picked, strategy by strategy, from pools written as text.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::{any, prop_assert, proptest};
