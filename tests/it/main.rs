@@ -15,4 +15,5 @@ mod outage;
 mod rehearsal;
 mod routing;
 mod sticky;
+mod tls;
 mod wire;

@@ -111,6 +111,11 @@ impl Client {
         Client { stream: Stream::connect(to).await }
     }
 
+    /// A client on a connection that stands.
+    pub fn over(stream: Stream) -> Client {
+        Client { stream }
+    }
+
     /// Sends `request` on this connection and reads the response.
     #[track_caller]
     pub fn send(&mut self, request: Request) -> impl Future<Output = Message> + '_ {

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use rustls::{HandshakeKind, ServerConfig};
 use serde_json::{Map, Value, json};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use super::answer::{self, Answer, Step};
 use super::bus::Bus;
@@ -30,6 +32,7 @@ pub fn serving(route: &str) -> Plan {
         extra: Map::new(),
         script: None,
         is_early: false,
+        tls: None,
     }
 }
 
@@ -42,6 +45,7 @@ pub struct Plan {
     extra: Map<String, Value>,
     script: Option<Box<Script>>,
     is_early: bool,
+    tls: Option<ServerConfig>,
 }
 
 impl Plan {
@@ -91,6 +95,11 @@ impl Plan {
         self.answering(answer::status(200, &name).after(delay))
     }
 
+    /// Speaks TLS, and says so in its registration.
+    pub fn over_tls(self, config: ServerConfig) -> Plan {
+        Plan { tls: Some(config), ..self }
+    }
+
     /// Runs it and registers it there; returns when routers have been told.
     pub async fn on(self, bus: &Bus) -> Instance {
         let instance = self.alone().await;
@@ -111,9 +120,11 @@ impl Plan {
             name: self.name,
             index: self.index,
             extra: self.extra,
+            port_key: if self.tls.is_some() { "tls_port" } else { "port" },
             address,
         };
-        let serving = tokio::spawn(accept(listener, shared.clone()));
+        let tls = self.tls.map(|config| TlsAcceptor::from(Arc::new(config)));
+        let serving = tokio::spawn(accept(listener, tls, shared.clone()));
         Instance { facts, shared, serving: serving.abort_handle() }
     }
 
@@ -133,6 +144,7 @@ struct Facts {
     name: String,
     index: usize,
     extra: Map<String, Value>,
+    port_key: &'static str,
     address: SocketAddr,
 }
 
@@ -169,6 +181,7 @@ struct Shared {
     is_early: bool,
     requests: Mutex<Vec<Received>>,
     connections: AtomicUsize,
+    resumed: AtomicUsize,
     begun: AtomicUsize,
     answered: AtomicUsize,
     aborted: AtomicUsize,
@@ -182,6 +195,7 @@ impl Shared {
             is_early,
             requests: Mutex::default(),
             connections: AtomicUsize::new(0),
+            resumed: AtomicUsize::new(0),
             begun: AtomicUsize::new(0),
             answered: AtomicUsize::new(0),
             aborted: AtomicUsize::new(0),
@@ -211,12 +225,12 @@ impl Instance {
         let facts = &self.facts;
         let mut message = json!({
             "host": facts.address.ip().to_string(),
-            "port": facts.address.port(),
             "uris": facts.routes,
             "app": facts.app,
             "private_instance_id": facts.name,
             "private_instance_index": facts.index.to_string(),
         });
+        message[facts.port_key] = facts.address.port().into();
         message.as_object_mut().expect("an object was just written").extend(facts.extra.clone());
         message
     }
@@ -279,6 +293,11 @@ impl Instance {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
+    /// How many of its connections went on with a TLS session from before.
+    pub fn resumed(&self) -> usize {
+        self.shared.resumed.load(Ordering::SeqCst)
+    }
+
     /// How many bytes of patterns its sockets have taken.
     pub fn pattern_bytes_sent(&self) -> u64 {
         self.shared.pattern_bytes_sent.load(Ordering::SeqCst)
@@ -325,14 +344,25 @@ impl BlackHole {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     let mut connections = JoinSet::new(); // aborted with this task
     loop {
         let Ok((socket, _)) = listener.accept().await else { continue };
         let nth = shared.connections.fetch_add(1, Ordering::SeqCst);
-        connections.spawn(serve(Stream::new(socket), nth, shared.clone()));
+        match tls.clone() {
+            Some(tls) => connections.spawn(serve_tls(tls, socket, nth, shared.clone())),
+            None => connections.spawn(serve(Stream::new(socket), nth, shared.clone())),
+        };
         while connections.try_join_next().is_some() {}
     }
+}
+
+async fn serve_tls(tls: TlsAcceptor, socket: TcpStream, connection: usize, shared: Arc<Shared>) {
+    let Ok(agreed) = tls.accept(socket).await else { return };
+    if agreed.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
+        shared.resumed.fetch_add(1, Ordering::SeqCst);
+    }
+    serve(Stream::new(agreed), connection, shared).await;
 }
 
 async fn serve(mut stream: Stream, connection: usize, shared: Arc<Shared>) {

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::in_time;
@@ -105,17 +105,41 @@ fn field(line: &str) -> (String, String) {
     (name.to_owned(), value.trim().to_owned())
 }
 
+/// What messages go over: TCP, or TLS over TCP.
+pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {
+    /// The connection at the bottom.
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl Socket for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Socket for tokio_rustls::client::TlsStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
+impl Socket for tokio_rustls::server::TlsStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
 /// A connection that reads and writes messages, or any bytes.
 pub struct Stream {
-    socket: TcpStream,
+    socket: Box<dyn Socket>,
     unread: Vec<u8>,
 }
 
 impl Stream {
     /// Takes a connected socket.
-    pub fn new(socket: TcpStream) -> Stream {
-        socket.set_nodelay(true).expect("a connected socket takes options");
-        Stream { socket, unread: Vec::new() }
+    pub fn new(socket: impl Socket + 'static) -> Stream {
+        socket.tcp().set_nodelay(true).expect("a connected socket takes options");
+        Stream { socket: Box::new(socket), unread: Vec::new() }
     }
 
     /// Connects to `address`.
@@ -126,7 +150,8 @@ impl Stream {
 
     /// Writes all bytes.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        self.socket.write_all(bytes.as_ref()).await
+        self.socket.write_all(bytes.as_ref()).await?;
+        self.socket.flush().await
     }
 
     /// Says that no more bytes will follow, and keeps reading.
@@ -137,7 +162,7 @@ impl Stream {
     /// Closes with a reset instead of a farewell.
     #[expect(deprecated, reason = "lingering for no time does not block, which is what the deprecation is about")]
     pub fn reset(self) {
-        self.socket.set_linger(Some(std::time::Duration::ZERO)).expect("a connected socket takes options");
+        self.socket.tcp().set_linger(Some(std::time::Duration::ZERO)).expect("a connected socket takes options");
     }
 
     /// Reads a response to a request with `method`, with the 1xx heads before it.

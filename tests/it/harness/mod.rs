@@ -8,6 +8,7 @@ pub mod instance;
 pub mod message;
 pub mod pattern;
 pub mod router;
+pub mod tls;
 
 use std::time::{Duration, Instant};
 

@@ -97,6 +97,11 @@ impl Router {
         self.running.http[0]
     }
 
+    /// Where they connect for TLS.
+    pub fn tls_address(&self) -> SocketAddr {
+        self.running.https[0]
+    }
+
     /// A GET of `url` (`host[/path]`).
     pub fn get(&self, url: &str) -> Request {
         self.request("GET", url)
