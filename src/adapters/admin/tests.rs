@@ -122,6 +122,14 @@ fn parsed(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).expect("an answer is JSON")
 }
 
+#[track_caller]
+fn check_documented(object: &Value) {
+    let page = include_str!("../../../docs/ADMIN.md");
+    let keys = object.as_object().expect("it is an object").keys();
+    let missing: Vec<_> = keys.filter(|key| !page.contains(&format!("`{key}`"))).collect();
+    assert!(missing.is_empty(), "{missing:?} are not in docs/ADMIN.md");
+}
+
 #[tokio::test]
 async fn health_follows_the_life_of_the_router() {
     let port = Port::open().await;
@@ -227,6 +235,7 @@ async fn routes_are_listed_in_gorouters_layout_and_more() {
     let port = Port::open().await;
     port.admin.routes.publish(Arc::new(table(&[message], &[heartbeat])));
     let mut routes = parsed(&port.client().routes().await.expect("it answers"));
+    check_documented(&routes["shop.test/cart"][0]);
     let listed = routes["shop.test/cart"][0].as_object_mut().expect("the endpoint is there");
     assert!(listed.remove("heartbeat_age_ms").is_some_and(|age| age.is_u64()));
     let score = listed.remove("score").and_then(|score| score.as_f64()).expect("it has a score");
@@ -269,6 +278,7 @@ async fn an_explanation_tells_route_session_and_chances() {
         (&json!("found"), &json!("shop.test"), &json!("adaptive"))
     );
     assert_eq!(told["why"], "shop.test matches: the host as it is");
+    check_documented(&told["endpoints"][0]);
     assert_eq!(told["session"]["pinned_to"], "10.0.0.5:2");
     let endpoints = told["endpoints"].as_array().expect("they are listed");
     let chances: Vec<_> = endpoints.iter().map(|endpoint| endpoint["chance"].as_f64()).collect();

@@ -79,6 +79,16 @@ fn a_relayed_request_is_one_json_object() {
 }
 
 #[test]
+fn every_key_is_explained_in_the_documentation() {
+    let page = include_str!("../../../docs/ADMIN.md");
+    let endpoint = endpoint("10.0.0.5");
+    let everything = json_of(&Record { error: "no_endpoints", ..relayed(&endpoint) });
+    let missing: Vec<_> =
+        everything.as_object().expect("it is one").keys().filter(|key| !page.contains(&format!("`{key}`"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
 fn a_relayed_request_in_gorouters_layout() {
     let endpoint = endpoint("10.0.0.5");
     let expected = concat!(
