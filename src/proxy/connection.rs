@@ -40,6 +40,8 @@ pub struct Client {
     pub stays: bool,
     /// Who it is.
     pub address: IpAddr,
+    /// The same as text, since every request says it.
+    pub address_text: Box<str>,
     /// Where it came from.
     pub peer: SocketAddr,
     /// Whether it came over TLS.
@@ -119,6 +121,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, over
         version: Version::Http11,
         stays: false,
         address: peer.ip().to_canonical(),
+        address_text: peer.ip().to_canonical().to_string().into(),
         peer,
     };
     let mut first = true;

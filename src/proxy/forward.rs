@@ -35,13 +35,14 @@ pub struct InFlight {
     endpoint: Arc<Endpoint>,
     begun: Moment,
     waiting: bool,
+    took: Option<Duration>,
 }
 
 impl InFlight {
     /// One more at `endpoint`.
     pub fn begin(pool: Arc<Pool>, endpoint: Arc<Endpoint>, now: Moment) -> InFlight {
         endpoint.live.begin();
-        InFlight { pool, endpoint, begun: now, waiting: true }
+        InFlight { pool, endpoint, begun: now, waiting: true, took: None }
     }
 
     /// Its endpoint.
@@ -55,8 +56,15 @@ impl InFlight {
     }
 
     /// The response head came, or the attempt failed before it. Tells whether that ejected the endpoint.
-    pub fn answered(&mut self, outcome: Outcome, now: Moment) -> bool {
+    /// `took` is the time since it began.
+    pub fn answered(&mut self, outcome: Outcome, took: Duration, now: Moment) -> bool {
+        self.took = Some(took);
         std::mem::take(&mut self.waiting) && self.endpoint.live.answered(&self.pool.fleet, outcome, now).is_some()
+    }
+
+    /// How long the answer took, once it was there.
+    pub fn took(&self) -> Option<Duration> {
+        self.took
     }
 
     /// Time since it began.

@@ -56,6 +56,8 @@ const PROTECTED: NameSet = NameSet::of(&[
 pub struct ClientFacts<'a> {
     /// Where the connection comes from.
     pub address: IpAddr,
+    /// The same as text.
+    pub address_text: &'a str,
     /// Whether it came over TLS.
     pub secure: bool,
     /// The certificate it has shown: DER in Base64.
@@ -88,7 +90,7 @@ pub fn towards_instances(head: &mut Head, client: &ClientFacts<'_>, settings: &S
 
     forward_certificate(head, client.certificate, settings.forwarded.client_cert)?;
     let mut text = Text::default();
-    head.append_to_list(Name::XForwardedFor, text.of(format_args!("{}", client.address)))?;
+    head.append_to_list(Name::XForwardedFor, client.address_text.as_bytes())?;
     head.push_known(Name::XForwardedProto, proto)?;
     if settings.forwarded.x_forwarded_host && !(believed && head.has(Name::XForwardedHost)) {
         let host = head.value(Name::Host).unwrap_or_default().to_vec();
@@ -277,6 +279,7 @@ mod tests {
         let mut head = request(fields);
         let client = ClientFacts {
             address: "10.0.0.9".parse().expect("an address"),
+            address_text: "10.0.0.9",
             secure: false,
             certificate: None,
             request_id: *b"00000000-0000-4000-8000-000000000000",

@@ -19,6 +19,7 @@ use super::upstreams::ConnectLimits;
 use super::worker::Worker;
 use crate::domain::balance::{NoPick, Outcome, Wish, affinity, pick, pinned};
 use crate::domain::endpoint::Endpoint;
+use crate::domain::moment::Moment;
 use crate::domain::retry::{Replay, Retry, judge};
 use crate::domain::table::snapshot::{Found, Pool};
 use crate::http1::{Framing, Head, Method, Name, Version, framing, write};
@@ -90,29 +91,32 @@ async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &
     let wanted = Wanted::of(request, &pool, &settings)?;
     let replay = Replay { idempotent: headers::is_idempotent(request), replayable: true };
     headers::towards_instances(request, &trip.client_facts(client), &settings).map_err(ProxyError::HeadTooLarge)?;
-    worker.retries.request(worker.now());
+    // Reading the clock costs as much as picking: what happens at once happens at one time.
+    let mut now = worker.clock.at(trip.started.into_std());
+    worker.retries.request(now);
 
     let mut response = worker.heads.lend();
     let mut tried = Tried::default();
     loop {
-        let endpoint = choose(worker, &pool, &wanted, &settings, &tried)?;
-        let mut in_flight = InFlight::begin(pool.clone(), endpoint.clone(), worker.now());
+        let endpoint = choose(worker, &pool, &wanted, &settings, &tried, now)?;
+        let mut in_flight = InFlight::begin(pool.clone(), endpoint.clone(), now);
         trip.attempt(&endpoint, &tried);
         let attempt = Attempt { worker, limits: &limits, settings: &settings, fresh: tried.wants_fresh(&endpoint) };
         match attempt.send(client, request, &mut upload, &mut response, &mut in_flight).await {
             Ok(instance) => {
-                trip.answered(&response, in_flight.lasted(worker.now()));
+                trip.answered(&response, &in_flight);
                 let delivery = Delivery { worker, settings: &settings, limits: &limits, wanted: &wanted };
                 return delivery.run(client, request, upload, &mut response, instance, in_flight, trip).await;
             }
             Err(error) => {
+                now = worker.now();
                 worker.metrics.attempt_failed(error.cause_label());
                 let Some(failure) = error.failure() else { return Err(error) };
                 let replay = Replay { replayable: upload.is_replayable(), ..replay };
                 match judge(failure, replay) {
                     Retry::FreshConnection => tried.fresh = Some(endpoint.serial),
                     Retry::OtherEndpoint if trip.attempts < limits.attempts => {
-                        if !worker.retries.take(worker.now()) {
+                        if !worker.retries.take(now) {
                             worker.metrics.retry_denied();
                             return Err(error);
                         }
@@ -216,8 +220,8 @@ fn choose(
     wanted: &Wanted,
     settings: &Settings,
     tried: &Tried,
+    now: Moment,
 ) -> Result<Arc<Endpoint>, ProxyError> {
-    let now = worker.now();
     let mut dice = worker.dice.borrow_mut();
     if let Some(again) = tried.fresh.and_then(|serial| pool.endpoints.iter().find(|e| e.serial == serial))
         && !tried.serials.contains(&again.serial)
@@ -275,7 +279,7 @@ impl Attempt<'_> {
             Ok(_) => Outcome::of_status(response.status(), took),
             Err(error) => error.outcome(took),
         };
-        if in_flight.answered(outcome, now) {
+        if in_flight.answered(outcome, took, now) {
             self.worker.metrics.ejected();
             tracing::info!(endpoint = %in_flight.endpoint().address, app = %in_flight.endpoint().app, "ejected a failing instance");
         }
@@ -505,6 +509,7 @@ impl Trip {
     fn client_facts<'a>(&self, client: &'a Client) -> ClientFacts<'a> {
         ClientFacts {
             address: client.address,
+            address_text: &client.address_text,
             secure: client.secure,
             certificate: client.certificate.as_deref(),
             request_id: self.request_id,
@@ -518,10 +523,10 @@ impl Trip {
         self.attempts += u32::from(!tried.wants_fresh(endpoint));
     }
 
-    fn answered(&mut self, response: &Head, upstream: Duration) {
+    fn answered(&mut self, response: &Head, in_flight: &InFlight) {
         debug_assert!(response.status() >= 200 || response.status() == 101);
-        self.upstream = Some(upstream);
-        self.time_to_head = Some(self.started.elapsed());
+        self.upstream = in_flight.took();
+        self.time_to_head = if self.attempts == 1 { self.upstream } else { Some(self.started.elapsed()) };
     }
 
     fn broken(&mut self, error: ProxyError) {

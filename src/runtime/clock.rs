@@ -19,6 +19,12 @@ impl Clock {
 
     /// The present.
     pub fn now(&self) -> Moment {
-        Moment::from_nanos(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        self.at(Instant::now())
+    }
+
+    /// What `now` said, or would have said, at `instant`.
+    pub fn at(&self, instant: Instant) -> Moment {
+        let passed = instant.saturating_duration_since(self.start);
+        Moment::from_nanos(u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX))
     }
 }
