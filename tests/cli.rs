@@ -39,6 +39,30 @@ fn check_prints_all_problems_with_line_and_key() {
 }
 
 #[test]
+fn check_tries_the_files_of_tls() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let made = rcgen::generate_simple_self_signed(["shop.test".to_string()]).expect("a certificate");
+    let other = rcgen::generate_simple_self_signed(["other.test".to_string()]).expect("a certificate");
+    let path = |name: &str| directory.path().join(name);
+    for (name, content) in [
+        ("shop.crt", made.cert.pem()),
+        ("shop.key", made.signing_key.serialize_pem()),
+        ("other.key", other.signing_key.serialize_pem()),
+    ] {
+        std::fs::write(path(name), content).expect("a file in a directory of our own");
+    }
+    let text = |key: &str| {
+        let (cert, key) = (path("shop.crt"), path(key));
+        format!("[https]\nlisten = \"127.0.0.1:0\"\ncertificates = [{{ cert = {cert:?}, key = {key:?} }}]\n")
+    };
+    check_exit(&mut weighbridge(&["check", &file(directory.path(), &text("shop.key"))]), 0);
+    let (_, stderr) = check_exit(&mut weighbridge(&["check", &file(directory.path(), &text("other.key"))]), 1);
+    let (cert, key) = (path("shop.crt"), path("other.key"));
+    let expected = format!("TLS: {} does not belong to the certificate in {}\n", key.display(), cert.display());
+    assert_eq!(stderr, expected);
+}
+
+#[test]
 fn check_prints_the_configuration_in_force() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = file(directory.path(), "workers = 3\n[admin]\nuser = \"op\"\npassword = \"hush\"\n");

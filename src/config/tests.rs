@@ -336,6 +336,32 @@ fn routes_are_proven() {
 }
 
 #[test]
+fn tls_is_proven() {
+    for (text, expected) in [
+        (
+            "[https]\nlisten = [\"0.0.0.0:443\"]",
+            "w.toml:2: https.listen: needs a certificate: give certificates or a certificate_dir",
+        ),
+        ("[https]\ncertificates = [{ cert = \"a\" }]", "w.toml:2: https.certificates[0].key: is missing"),
+        (
+            "[https]\ncertificates = [{ cert = \"a\", key = \"b\" },\n{ cert = \"a\", key = \"b\" }]",
+            "w.toml:3: https.certificates[1].cert: is listed twice",
+        ),
+        (
+            "[https]\nclient_certificates = \"require\"",
+            "w.toml:2: https.client_certificates: needs a client_ca to judge certificates by",
+        ),
+        ("[https]\nmin_tls = \"1.1\"", "w.toml:2: https.min_tls: must be one of 1.2, 1.3, not \"1.1\""),
+        ("[upstream_tls]\nkey = \"k\"", "w.toml:2: upstream_tls.key: a key needs its certificate (cert)"),
+    ] {
+        check_problems(text, expected);
+    }
+    let config = Config::from_toml("[https]\nlisten = \"[::]:443\"\ncertificate_dir = \"d\"").expect("valid");
+    assert_eq!((config.https.certificates, config.https.min_tls), (vec![], MinTls::Tls12));
+    assert_eq!(config.upstream_tls, UpstreamTlsConfig { ca: None, identity: None });
+}
+
+#[test]
 fn variables_override_the_file() {
     let config = read_around(
         "workers = 2\n[nats]\nservers = [\"nats://a.test\"]\n[[route]]\nhost = \"a.test\"\n",

@@ -150,7 +150,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     };
     let attached = bus::start(bus, SUBJECTS, bus::Limits::default(), Dice::seeded(dice.bits()));
     let (events, events_inbox) = mpsc::channel(EVENTS);
-    let introduction = wiring::introduction(&config.table, &http);
+    let introduction = wiring::introduction(&config.table, http.iter().chain(&https));
     tracing::info!(id = introduction.id, ?http, ?https, %admin, workers = config.workers, "starting");
     let mut plane = ControlPlane::new(introduction, wiring::table(&config), secret, clock.now());
     let configured = Event::Configured { settings: wiring::table(&config), routes: wiring::routes(&config.route)? };

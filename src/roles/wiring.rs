@@ -13,8 +13,8 @@ use crate::domain::table::settings::{ConfiguredRoute, Isolation, TableSettings};
 use crate::telemetry::access_log::{Destination, Format};
 
 /// What the router says about itself on the bus: a new id for every process.
-pub fn introduction(table: &TableConfig, http: &[SocketAddr]) -> RouterStart {
-    let mut hosts: Vec<String> = http.iter().map(|address| reachable(address.ip()).to_string()).collect();
+pub fn introduction<'a>(table: &TableConfig, listens: impl Iterator<Item = &'a SocketAddr>) -> RouterStart {
+    let mut hosts: Vec<String> = listens.map(|address| reachable(address.ip()).to_string()).collect();
     hosts.dedup();
     RouterStart {
         id: format!("0-{}", uuid::Uuid::new_v4()),

@@ -9,6 +9,7 @@ mod config;
 mod http1_body;
 mod http1_request_head;
 mod http1_response_head;
+mod sni;
 mod target;
 
 use std::collections::HashSet;
@@ -35,6 +36,11 @@ fn http1_response_head() {
 #[test]
 fn http1_body() {
     attack(&http1_body::TARGET);
+}
+
+#[test]
+fn sni() {
+    attack(&sni::TARGET);
 }
 
 const INPUT_BYTES_MAX: usize = 4096;
