@@ -2,6 +2,7 @@
 //! once, unknown keys are refused. Reads neither clock, environment nor machine: those are arguments.
 
 mod balance;
+mod compat;
 mod effective;
 mod environment;
 mod http;
@@ -26,11 +27,12 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use balance::BalanceConfig;
+pub use compat::Compat;
 pub use effective::{Changes, Effective};
 pub use http::HttpConfig;
 pub use nats::{NatsAuth, NatsConfig};
 pub use problem::{Origin, Problem, Problems};
-pub use process::{AccessLogConfig, AccessLogFormat, AccessLogPath, AdminConfig, Compat, DrainConfig, LogConfig};
+pub use process::{AccessLogConfig, AccessLogFormat, AccessLogPath, AdminConfig, DrainConfig, LogConfig};
 pub use process::{LogFormat, LogLevel};
 pub use route::{StaticInstance, StaticRoute};
 pub use schema::Reload;
@@ -49,6 +51,8 @@ pub struct Config {
     pub workers: usize,
     /// Whose behaviour to keep where Weighbridge differs on purpose.
     pub compat: Compat,
+    /// The status where an instance did not answer in time: 502, 503 or 504.
+    pub timeout_status: u16,
     /// Clear-text listeners.
     pub http: HttpConfig,
     /// TLS listeners.
@@ -142,7 +146,7 @@ impl Surroundings<'static> {
 /// All problems at once, in the order of the file.
 pub fn load(file: &str, text: &str, around: &Surroundings<'_>) -> Result<Config, Problems> {
     let problems = Problems { file: file.into(), list: Vec::new() };
-    let mut context = reader::Context { around, problems, effective: Effective::default() };
+    let mut context = reader::Context { around, problems, effective: Effective::default(), compat: Compat::None };
     let mut table = tree::parse(text, &mut context.problems);
     environment::overlay(&mut table, around.variables, &mut context.problems);
     let top = schema::section("").expect("the schema has a top");
@@ -160,7 +164,8 @@ pub fn load(file: &str, text: &str, around: &Surroundings<'_>) -> Result<Config,
 fn read(top: &mut reader::Reader<'_, '_>) -> Config {
     Config {
         workers: process::workers(top),
-        compat: process::compat(top),
+        compat: compat::read(top), // before everything whose default depends on it
+        timeout_status: process::timeout_status(top),
         http: http::read(&mut top.section("http")),
         https: tls::https(&mut top.section("https")),
         admin: process::admin(&mut top.section("admin")),

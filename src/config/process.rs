@@ -14,22 +14,21 @@ pub(super) const TOP: Section = Section {
     doc: "At the top of the file, before the first section.",
     keys: &[
         restart("workers", Kind::Integer { least: 0, most: 1024 }, "0", "Data-plane threads. 0: one per core."),
-        restart(
+        live(
             "compat",
-            Kind::Choice(&["none"]),
+            Kind::Choice(&["none", "gorouter"]),
             "\"none\"",
-            "Whose behaviour to keep where Weighbridge differs on purpose.",
+            "Whose behaviour to keep where Weighbridge differs on purpose: what is not written has the defaults of `none` \
+                  or of `gorouter`.",
+        ),
+        live(
+            "timeout_status",
+            Kind::Integer { least: 502, most: 504 },
+            "504",
+            "The status where an instance did not answer in time.",
         ),
     ],
 };
-
-/// Whose behaviour to keep where Weighbridge differs on purpose.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compat {
-    /// Weighbridge's own.
-    #[default]
-    None,
-}
 
 pub(super) fn workers(top: &mut Reader<'_, '_>) -> usize {
     match top.integer("workers") {
@@ -38,8 +37,8 @@ pub(super) fn workers(top: &mut Reader<'_, '_>) -> usize {
     }
 }
 
-pub(super) fn compat(top: &mut Reader<'_, '_>) -> Compat {
-    top.choice("compat", &[("none", Compat::None)])
+pub(super) fn timeout_status(top: &mut Reader<'_, '_>) -> u16 {
+    top.integer("timeout_status") as u16
 }
 
 pub(super) const ADMIN: Section = Section {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::compat::Compat;
 use super::effective::Effective;
 use super::problem::{Origin, Problems};
 use super::schema::{self, Fallback, Key, Kind, Section};
@@ -16,6 +17,8 @@ pub(super) struct Context<'a> {
     pub(super) around: &'a Surroundings<'a>,
     pub(super) problems: Problems,
     pub(super) effective: Effective,
+    /// Whose defaults hold.
+    pub(super) compat: Compat,
 }
 
 /// One section as written (or not), with its schema.
@@ -100,7 +103,10 @@ impl<'r, 'a> Reader<'r, 'a> {
     pub(super) fn find<T>(&mut self, name: &str, parse: impl Fn(&Value) -> Result<T, String>) -> Option<T> {
         let key = self.key(name);
         let default = match key.fallback {
-            Fallback::Is(toml) => tree::parse_value(toml, &Origin::Default),
+            Fallback::Is(toml) => {
+                let path = schema::join(self.section.path, name);
+                tree::parse_value(self.context.compat.default_of(&path).unwrap_or(toml), &Origin::Default)
+            }
             Fallback::Unset(_) => None,
         };
         let written = self.table.and_then(|table| table.get(name));

@@ -2,7 +2,8 @@
 
 use std::fmt::{self, Display, Write};
 
-use super::schema::{Fallback, Key, Kind, Reload, SECTIONS, Section, Shape};
+use super::compat;
+use super::schema::{self, Fallback, Key, Kind, Reload, SECTIONS, Section, Shape};
 
 /// Width of the comments in the example.
 const WIDTH: usize = 110;
@@ -59,7 +60,23 @@ pub fn markdown() -> String {
             line(&mut page, "", &row);
         }
     }
+    differences(&mut page);
     page
+}
+
+/// What `compat` changes.
+fn differences(page: &mut String) {
+    page.push_str("\n## Differences from gorouter\n\nWith `compat = \"gorouter\"` these keys have gorouter's behaviour as \
+                   their default, so that routers can be exchanged one at a time behind one address. What is written wins.\n\n");
+    page.push_str("| key | `none` | `gorouter` | why Weighbridge differs |\n|---|---|---|---|\n");
+    for difference in compat::DIFFERENCES {
+        let (section, name) = difference.key.rsplit_once('.').unwrap_or(("", difference.key));
+        let key = schema::section(section).and_then(|section| section.key(name));
+        let Some(Fallback::Is(own)) = key.map(|key| key.fallback) else { panic!("{} has no default", difference.key) };
+        let row = format!("| `{}` | `{own}` | `{}` | {} |", difference.key, difference.gorouter, difference.reason);
+        line(page, "", &row);
+    }
+    let _infallible = write!(page, "\n{}\n", compat::WORDS);
 }
 
 const INTRODUCTION: &str = r#"# Configuration

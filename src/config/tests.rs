@@ -101,11 +101,7 @@ fn misspelt_and_misplaced_keys_get_a_hint() {
 
 #[test]
 fn what_is_not_supported_yet_is_refused_by_name() {
-    for (text, key) in [
-        ("compat = \"gorouter\"", "compat: \"gorouter\""),
-        ("[wake]\nhold = \"30s\"", "wake:"),
-        ("tracing = { w3c = true }", "tracing:"),
-    ] {
+    for (text, key) in [("[wake]\nhold = \"30s\"", "wake:"), ("tracing = { w3c = true }", "tracing:")] {
         check_problems(text, &format!("w.toml:1: {key} is not supported yet by this version"));
     }
     check_problems("[http]\nh2c = true", "w.toml:2: http.h2c: is not supported yet by this version");
@@ -117,7 +113,7 @@ fn values_of_the_wrong_kind_are_refused() {
         ("workers = \"4\"", "workers: must be a whole number, not \"4\""),
         ("workers = 99999999999999999999", "workers: must be from 0 to 1024, not 9223372036854775807"),
         ("workers = 2020-01-01", "workers: must be a whole number, not 2020-01-01"),
-        ("compat = \"nginx\"", "compat: must be one of none, not \"nginx\""),
+        ("compat = \"nginx\"", "compat: must be one of none, gorouter, not \"nginx\""),
         (
             "http.listen = [\"8080\"]",
             "http.listen[0]: \"8080\" is not an address; write an IP address and a port, such as \"0.0.0.0:8080\" or \"[::1]:8080\"",
@@ -474,6 +470,25 @@ fn changes_tell_what_a_reload_can_do() {
 }
 
 #[test]
+fn compat_changes_the_defaults_of_its_table_and_nothing_that_is_written() {
+    let gorouter = "compat = \"gorouter\"\n";
+    let written: String = compat::DIFFERENCES.iter().map(|d| format!("{} = {}\n", d.key, d.gorouter)).collect();
+    check_same(gorouter, &format!("{gorouter}{written}"));
+    for compat::Difference { key, gorouter: theirs, .. } in compat::DIFFERENCES {
+        let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
+        let own = schema::section(section).and_then(|section| section.key(name)).map(|key| key.fallback);
+        let Some(schema::Fallback::Is(own)) = own else { panic!("{key} has no default") };
+        assert_ne!(own, *theirs, "{key}");
+        let explicit = Config::from_toml(&format!("{gorouter}{key} = {own}")).expect("valid");
+        let shown = explicit.effective.to_string();
+        assert_eq!(shown.matches(&format!("{name} = {own}\n")).count(), 1, "{key} in {shown}");
+    }
+    let config = Config::from_toml("compat = \"gorouter\"\ntimeout_status = 504").expect("valid");
+    assert_eq!((config.timeout_status, config.table.keep_empty), (504, Duration::ZERO));
+    assert_eq!((Config::default().timeout_status, Config::default().compat), (504, Compat::None));
+}
+
+#[test]
 fn every_key_of_the_schema_is_read() {
     let text = "[https]\ncertificates = [{ cert = \"a\", key = \"b\" }]\n[nats]\n[[route]]\nhost = \"a.test\"\nstrategy = \"random\"\nhash_header = \"x\"\nmax_conns = 1\n\
                 instances = [{ host = \"::1\", port = 1, tls = true, server_cert_domain_san = \"x\" }]\n[route.timeouts]\nconnect = 0\nresponse_head = 0\nidle_body = 0\n\
@@ -486,7 +501,7 @@ fn every_key_of_the_schema_is_read() {
 
 /// The keys of PROTOCOL section 9 that this version has to know, supported or not.
 const PROTOCOL: &str = "
-    workers compat http.listen http.proxy_protocol_from http.trusted_proxies http.h2c https.listen
+    workers compat timeout_status http.listen http.proxy_protocol_from http.trusted_proxies http.h2c https.listen
     https.certificates.cert https.certificates.key
     https.min_tls https.http2 https.client_certificates https.client_ca admin.listen admin.user admin.password nats.servers
     nats.user nats.password nats.token nats.credentials_file nats.ca nats.cert nats.key nats.ping_interval nats.server_cache

@@ -3,12 +3,17 @@
 use std::io::Write;
 
 use super::error::ProxyError;
+use super::gorouter;
+use super::settings::Settings;
+use crate::config::Compat;
 use crate::http1::{Head, Method, Name, Version};
+
+const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Writes the whole answer for `error` to `out`.
 pub fn write(
     error: &ProxyError,
-    status: u16,
+    settings: &Settings,
     request_id: &[u8; 36],
     request: &Head,
     version: Version,
@@ -16,7 +21,11 @@ pub fn write(
     out: &mut Vec<u8>,
 ) {
     let id = std::str::from_utf8(request_id).unwrap_or_default();
-    let (content_type, body) = body(error, status, id, prefers_json(request));
+    let status = error.status(settings.timeout_status);
+    let (content_type, body) = match settings.compat {
+        Compat::None => body(error, status, id, prefers_json(request)),
+        Compat::Gorouter => (TEXT, gorouter::body(error, status, reason(status), request)),
+    };
     head(error, status, id, content_type, body.len(), out);
     match (version, keep_alive) {
         (_, false) => out.extend_from_slice(b"Connection: close\r\n"),
@@ -51,7 +60,7 @@ fn body(error: &ProxyError, status: u16, id: &str, json: bool) -> (&'static str,
         return ("application/json", said.to_string().into_bytes());
     }
     let text = format!("{status} {}: {error}.\nRequest {id}.\n", reason(status));
-    ("text/plain; charset=utf-8", text.into_bytes())
+    (TEXT, text.into_bytes())
 }
 
 /// Whether `Accept` likes JSON better than text (RFC 9110 section 12.5.1, as far as it matters between these two).

@@ -7,6 +7,7 @@ pub mod connection;
 pub mod connections;
 pub mod error;
 pub mod forward;
+pub mod gorouter;
 pub mod headers;
 pub mod link;
 pub mod pages;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::config::{Config, ForwardedConfig, RewriteConfig, StickyConfig, TimeoutsConfig};
+use crate::config::{Compat, Config, ForwardedConfig, RewriteConfig, StickyConfig, TimeoutsConfig};
 use crate::domain::table::snapshot::RouteSettings;
 use crate::http1::Limits;
 
@@ -24,6 +24,8 @@ pub struct Settings {
     pub kept_body_bytes: usize,
     /// Status for an instance that does not answer in time.
     pub timeout_status: u16,
+    /// Whose words errors are told in.
+    pub compat: Compat,
     /// Sticky sessions.
     pub sticky: StickyConfig,
     /// Zone to stay in, if zone preference is on.
@@ -64,7 +66,8 @@ impl Settings {
             timeouts: config.timeouts.clone(),
             attempts: config.retry.attempts,
             kept_body_bytes: config.retry.body_bytes as usize,
-            timeout_status: 504,
+            timeout_status: config.timeout_status,
+            compat: config.compat,
             sticky: config.sticky.clone(),
             zone: config.balance.prefer_zone.then(|| config.balance.zone.clone()),
             trusted_proxies: config.http.trusted_proxies.clone(),

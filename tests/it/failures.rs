@@ -312,3 +312,16 @@ async fn an_error_keeps_the_connection_for_those_who_want_it_and_closes_it_for_t
     assert_error(&response, 502, "endpoint_failure");
     wire.closed().await;
 }
+
+#[tokio::test]
+async fn in_gorouters_place_errors_are_gorouters_in_status_and_words() {
+    let settings = "compat = \"gorouter\"\ntimeouts = { response_head = \"100ms\" }\nretry = { attempts = 1 }";
+    let (router, [_silent]) = shop(settings, [hanging()]).await;
+    let unknown = router.get("nowhere.test/").header("Accept", "application/json").await;
+    assert_error(&unknown, 404, "unknown_route");
+    assert_eq!(unknown.text(), "404 Not Found: Requested route ('nowhere.test') does not exist.\n");
+    assert_eq!(unknown.header("Content-Type"), Some("text/plain; charset=utf-8"));
+    let late = router.get("shop.test/").await;
+    assert_error(&late, 502, "endpoint_timeout");
+    assert_eq!(late.text(), "502 Bad Gateway: Registered endpoint failed to handle the request.\n");
+}
