@@ -6,7 +6,7 @@ mod machine;
 mod screen;
 mod visitors;
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,14 +64,14 @@ pub enum DemoError {
         /// The option that asked for it.
         option: &'static str,
         /// What the system said.
-        cause: std::io::Error,
+        cause: io::Error,
     },
     /// There is no free port on the loopback interface.
     #[error("no free port on the loopback interface")]
-    NoPort(#[source] std::io::Error),
+    NoPort(#[source] io::Error),
     /// The system gives no threads.
     #[error("cannot start: {0}")]
-    NoRuntime(#[source] std::io::Error),
+    NoRuntime(#[source] io::Error),
     /// The router did not start.
     #[error("the router did not start: {0}")]
     Router(#[from] StartError),
@@ -93,13 +93,16 @@ async fn show(options: Options) -> Result<(), DemoError> {
     let _level_stays = router::start_log(&config.log);
     let router = router::start(config).await?;
     let world = World::start(&router).await?;
-    print(&instructions(&options, &router));
+    let watched = async {
+        print(&instructions(&options, &router))?;
+        world.show(&router).await
+    };
     tokio::select! {
-        () = world.show(&router) => {}
+        _nobody_watches = watched => {}
         () = asked_to_stop() => {}
     }
     router.conductor.enter(Phase::Stopped);
-    print("\nStopped.\n");
+    let _nobody_watches = print("\nStopped.\n");
     Ok(())
 }
 
@@ -189,9 +192,9 @@ impl World {
         Ok(world)
     }
 
-    /// Shows the present, for ever.
-    async fn show(&self, router: &Running) {
-        let in_place = std::io::stdout().is_terminal();
+    /// Shows the present, until stdout is closed.
+    async fn show(&self, router: &Running) -> io::Result<()> {
+        let in_place = io::stdout().is_terminal();
         let mut every =
             tokio::time::interval(if in_place { Duration::from_millis(500) } else { Duration::from_secs(5) });
         let mut lines = 0;
@@ -200,10 +203,10 @@ impl World {
             let picture = self.picture(router);
             if in_place {
                 let text = format!("{}\n  {}\n", picture.table(), picture.story());
-                print(&screen::redrawn(lines, &text));
+                print(&screen::redrawn(lines, &text))?;
                 lines = text.lines().count();
             } else {
-                print(&(picture.line() + "\n"));
+                print(&(picture.line() + "\n"))?;
             }
         }
     }
@@ -318,10 +321,11 @@ async fn asked_to_stop() {
     }
 }
 
-/// Writes to stdout; a closed pipe is no reason to fail.
-fn print(text: &str) {
-    let mut stdout = std::io::stdout().lock();
-    let _closed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+/// Writes to stdout; an error means that nobody reads it any more.
+fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 mod balancing;
 mod bodies;
 mod bus;
+mod demo;
 mod failures;
 mod harness;
 mod headers;
