@@ -149,6 +149,7 @@ pub fn towards_instance(head: &mut Head, endpoint: &Endpoint) {
 pub fn towards_client(head: &mut Head, request_id: &[u8; 36], settings: &Settings) -> Result<(), Refusal> {
     let upgrade = if head.status() == 101 { asked_upgrade(head) } else { None };
     drop_listed(head, settings)?;
+    head.set_version(Version::Http11); // ours: an old instance does not make the router old
     head.remove_all(HOP_BY_HOP.and(NameSet::of(&[Name::XVcapRequestId])));
     if let Some(protocol) = upgrade {
         head.push_known(Name::Connection, b"Upgrade")?;

@@ -132,6 +132,20 @@ async fn an_old_client_can_keep_its_connection_if_it_asks() {
 }
 
 #[tokio::test]
+async fn the_answer_of_an_old_instance_is_passed_on_as_ours() {
+    for (head, body) in [("Content-Length: 2\r\n", "ok"), ("", "ok")] {
+        let answer =
+            answer::Answer::new().write(format!("HTTP/1.0 200 OK\r\n{head}\r\n{body}")).then(answer::Step::Close);
+        let (router, _shop) = shop(instance::serving("shop.test").answering(answer)).await;
+        let mut client = router.client().await;
+        for _ in 0..3 {
+            let response = client.send(router.get("shop.test/")).await;
+            assert_eq!((response.start.as_str(), response.text().as_str()), ("HTTP/1.1 200 OK", "ok"));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_says_close_is_told_the_same_and_closed() {
     let (router, _shop) = shop(instance::serving("shop.test")).await;
     let (response, mut wire) = router.exchange("GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n").await;
