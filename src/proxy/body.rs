@@ -180,10 +180,8 @@ impl Download {
             } else if let Poll::Ready(Err(error)) = client.poll_flush(cx) {
                 return Poll::Ready(Err(Fault::Sink(error)));
             }
-            if ready!(instance.poll_fill(cx)).map_err(Fault::Source)? == 0 {
-                if self.body.close().is_err() {
-                    return Poll::Ready(Err(Fault::CutOff));
-                }
+            if ready!(instance.poll_fill(cx)).map_err(Fault::Source)? == 0 && self.body.close().is_err() {
+                return Poll::Ready(Err(Fault::CutOff));
             }
         }
     }

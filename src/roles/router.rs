@@ -314,11 +314,8 @@ pub fn run(config: Config, reread: impl Fn() -> Result<Config, String>) -> Resul
     runtime.block_on(async {
         let mut signals = Signals::listen().map_err(StartError::Worker)?;
         let mut running = start(config).await?;
-        loop {
-            match signals.next().await {
-                Told::Reload => reload(&mut running, &reread, level.as_ref()).await,
-                Told::Drain | Told::End => break,
-            }
+        while signals.next().await == Told::Reload {
+            reload(&mut running, &reread, level.as_ref()).await;
         }
         tracing::info!("leaving");
         let conductor = running.conductor.clone();

@@ -82,8 +82,7 @@ fn whoever_greets_is_answered_with_the_same_body() {
 #[test]
 fn messages_are_applied_ignored_refused_or_somebody_elses() {
     let mut world = World::new();
-    let mut outcome =
-        |subject, payload| world.message(subject, payload).message.map(|(label, outcome)| (label, outcome));
+    let mut outcome = |subject, payload| world.message(subject, payload).message;
     let good = r#"{"host":"10.0.0.1","port":80,"uris":["shop.test"],"private_instance_id":"a","dea":"d"}"#;
     assert_eq!(outcome("router.register", good), Some(("router.register", Outcome::Applied)));
     assert_eq!(outcome("router.register", r#"{"host":"a","port":1}"#), Some(("router.register", Outcome::Ignored)));

@@ -56,11 +56,8 @@ impl RouteTable {
         let no = self.instance_of(facts, now);
         let saying = Saying { facts, wish, origin, lease, now };
         let common_print = self.print(&saying);
-        let mut places_before = 0;
-        for uri in uris {
-            let mut hasher = self.hasher.build_hasher();
-            (common_print, uri).hash(&mut hasher);
-            let print = hasher.finish();
+        for (places_before, uri) in uris.iter().enumerate() {
+            let print = self.hasher.hash_one((common_print, uri));
             // Routes come in the same order every time, so the place is mostly the next one.
             let places = &mut self.instances[no].places;
             let next = places_before.min(places.len());
@@ -69,7 +66,6 @@ impl RouteTable {
                 Some(place) => (place.renewed, place.named, place.lease) = (now, now, lease),
                 None => self.join(no, uri, print, &saying, changes),
             }
-            places_before += 1;
         }
         if self.instances[no].places.is_empty() {
             self.drop_instance(no);
