@@ -156,6 +156,30 @@ async fn large_bodies_pass_unchanged_in_both_directions() {
 }
 
 #[tokio::test]
+async fn a_client_that_reads_nothing_stops_the_instance_though_both_speak_tls() {
+    const MIB: u64 = 1 << 20;
+    let authority = Authority::new();
+    let bus = bus::embedded().await;
+    let size = 64 * MIB;
+    let pair = authority.issue("shop", &["shop.test", "127.0.0.1"]);
+    let plan = instance::serving("shop.test").answering(answer::pattern(size));
+    let shop = plan.over_tls(authority.instance(&pair)).on(&bus).await;
+    let settings = format!("[upstream_tls]\nca = {:?}\n{}", authority.ca(), https(&[&pair], ""));
+    let router = router::with(&settings).on(&bus).await;
+    router.until(|r| r.knows("shop.test")).await;
+    let (mut stream, _) = authority.client().connect(router.tls_address(), "shop.test").await.expect("a connection");
+    stream.send(router.get("shop.test/").bytes()).await.expect("sending");
+    let mut before = u64::MAX;
+    while before == 0 || before != shop.pattern_bytes_sent() {
+        before = shop.pattern_bytes_sent();
+        tokio::time::sleep(crate::harness::millis(300)).await; // standing still can only be seen over time
+    }
+    assert!(before < size / 2, "{} MiB were taken for a client that reads nothing", before / MIB);
+    let response = in_time("the rest", stream.response_to("GET")).await.expect("a response");
+    assert_eq!((response.body_bytes, response.follows_pattern), (size, true));
+}
+
+#[tokio::test]
 async fn a_tunnel_runs_over_tls_and_ends_with_a_goodbye() {
     let authority = Authority::new();
     let bus = bus::embedded().await;
