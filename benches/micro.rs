@@ -2,6 +2,8 @@
 
 #[path = "micro/balance.rs"]
 mod balance;
+#[path = "micro/control.rs"]
+mod control;
 #[path = "micro/telemetry.rs"]
 mod telemetry;
 
@@ -87,5 +89,5 @@ fn pass_on(text: &[u8], limits: &Limits, head: &mut Head, out: &mut Vec<u8>) -> 
     complete && framing && found && added
 }
 
-criterion_group!(benches, http1, telemetry::telemetry, balance::balance);
+criterion_group!(benches, http1, telemetry::telemetry, balance::balance, control::control);
 criterion_main!(benches);
