@@ -10,7 +10,7 @@ use crate::domain::protocol::envelope::{Incoming, Outgoing};
 use crate::domain::protocol::heartbeat::{Exited, Heartbeat, Shutdown};
 use crate::domain::protocol::life::RouterStart;
 use crate::domain::protocol::register::Registration;
-use crate::domain::protocol::rejection::Rejection;
+use crate::domain::protocol::rejection::{Reason, Rejection};
 use crate::domain::protocol::subject;
 use crate::domain::table::settings::{ConfiguredRoute, TableSettings};
 use crate::domain::table::snapshot::Snapshot;
@@ -133,6 +133,9 @@ impl ControlPlane {
         let outcome = match heard.1 {
             Ok(Heard::Applied) => Outcome::Applied,
             Ok(Heard::Ignored) => Outcome::Ignored,
+            Ok(Heard::Full) => {
+                Outcome::Rejected(Rejection::new(Reason::TableFull, "the table takes no more endpoints or agents"))
+            }
             Err(rejection) => Outcome::Rejected(rejection),
         };
         effects.message = Some((heard.0, outcome));

@@ -57,6 +57,7 @@ pub fn table(config: &Config) -> TableSettings {
         strategy: config.balance.strategy,
         max_conns: config.balance.max_conns,
         score: config.balance.score,
+        ..TableSettings::default()
     }
 }
 

@@ -54,11 +54,13 @@ pub enum Reason {
     BadTime,
     /// No id of the app, the agent or the instance where one is needed.
     MissingId,
+    /// There is nothing wrong with it, but the table takes no more.
+    TableFull,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Reason; 17] = [
+    pub const ALL: [Reason; 18] = [
         Reason::TooLarge,
         Reason::NotUtf8,
         Reason::NotJson,
@@ -76,6 +78,7 @@ impl Reason {
         Reason::BadState,
         Reason::BadTime,
         Reason::MissingId,
+        Reason::TableFull,
     ];
 
     /// The label of the metric and of the admin's answer.
@@ -98,6 +101,7 @@ impl Reason {
             Reason::BadState => "bad_state",
             Reason::BadTime => "bad_time",
             Reason::MissingId => "missing_id",
+            Reason::TableFull => "table_full",
         }
     }
 }

@@ -48,6 +48,9 @@ type BySlot = HashMap<(AppId, Arc<str>), Few>;
 impl RouteTable {
     /// An agent reports. Returns also how long ago it did so before.
     pub fn heartbeat(&mut self, beat: &Heartbeat, now: Moment, changes: &mut Changes) -> (Heard, Option<Duration>) {
+        if !self.has_room_for_all(beat) {
+            return (Heard::Full, None);
+        }
         let no = self.agent(&beat.agent);
         let agent = &mut self.agents[no];
         let is_other_life = !beat.boot.is_empty() && beat.boot != agent.boot;
@@ -80,6 +83,15 @@ impl RouteTable {
         self.spread_host_load(no, now);
         self.check_invariants(None);
         (Heard::Applied, age)
+    }
+
+    fn has_room_for_all(&self, beat: &Heartbeat) -> bool {
+        let registering = beat.entries.iter().filter_map(|entry| match &entry.serves {
+            Serves::Routes(facts, uris) => Some((facts, uris.len())),
+            Serves::Unsaid | Serves::Nothing => None,
+        });
+        let is_known = self.agent_of.contains_key(&beat.agent);
+        (is_known || self.agents.len() < self.settings.agents_max) && self.has_room_for(registering)
     }
 
     /// Applies what a heartbeat says about one instance.
@@ -283,6 +295,10 @@ impl RouteTable {
     /// An instance says on whose host it is; if it says nothing, it stays where it was.
     pub(super) fn join_agent(&mut self, no: u32, agent: Option<&AgentId>) {
         let Some(agent) = agent else { return };
+        if self.agents.len() >= self.settings.agents_max && !self.agent_of.contains_key(agent) {
+            // It is served all the same; only its host's load is not known.
+            return;
+        }
         let agent = self.agent(agent);
         if self.move_to_agent(no, agent) && self.agents[agent].is_leaving {
             // Too late to begin there. Its state was not known to anybody, so nobody need be told.

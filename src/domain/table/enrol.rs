@@ -178,6 +178,7 @@ impl RouteTable {
         let endpoint = self.endpoint_of(no, saying.facts);
         changes.arrived.push(endpoint.clone());
         let (lease, origin, now) = (saying.lease, saying.origin, saying.now);
+        self.endpoints += 1;
         self.instances[no].places.push(Place { route, lease, renewed: now, named: now, print, origin });
         let member = Member {
             instance: no,
@@ -284,6 +285,7 @@ impl RouteTable {
         let members = &mut self.routes[route].members;
         if let Some(at) = members.iter().position(|member| member.instance == no) {
             changes.left.push((why, members.remove(at).endpoint));
+            self.endpoints -= 1;
         }
         if members.is_empty() {
             self.emptied(route, now);

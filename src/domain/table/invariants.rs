@@ -64,6 +64,8 @@ impl RouteTable {
         assert_eq!(self.route_of.len(), self.routes.len());
         let indexed: usize = self.by_address.values().map(|few| few.as_slice().len()).sum();
         assert_eq!(indexed, self.instances.len(), "no address leads to an instance that is gone");
+        let places: usize = self.instances.iter().map(|(_, instance)| instance.places.len()).sum();
+        assert_eq!(places, self.endpoints, "endpoints are counted as they come and go");
         let listed: usize = self.agents.iter().map(|(_, agent)| agent.instances.len()).sum();
         assert_eq!(listed, self.instances.iter().filter(|(_, instance)| instance.agent.is_some()).count());
     }

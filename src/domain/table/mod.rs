@@ -29,7 +29,7 @@ use self::records::{Instance, Place, Route};
 use self::settings::{ConfiguredRoute, TableSettings};
 use self::slab::{Few, Slab};
 use self::snapshot::{RouteSettings, Snapshot};
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Facts};
 use super::hash::Keyed;
 use super::identity::{Address, AgentId, AppId, InstanceId};
 use super::moment::Moment;
@@ -84,6 +84,8 @@ pub enum Heard {
     Applied,
     /// It was not: no routes, another isolation segment, older than what is known, or about nobody known.
     Ignored,
+    /// It was not: it would have brought more than the table takes.
+    Full,
 }
 
 /// All routes, instances and agents.
@@ -102,6 +104,8 @@ pub struct RouteTable {
     /// By `private_instance_id` and by the agent's own id.
     by_id: HashMap<InstanceId, Few, Keyed>,
     by_app: HashMap<AppId, Few, Keyed>,
+    /// Endpoints of all routes together.
+    endpoints: usize,
 
     agenda: Agenda,
     /// Nobody is pruned: the bus is away.
@@ -140,6 +144,7 @@ impl RouteTable {
             by_address: HashMap::with_hasher(hasher.clone()),
             by_id: HashMap::with_hasher(hasher.clone()),
             by_app: HashMap::with_hasher(hasher.clone()),
+            endpoints: 0,
             agenda: Agenda::default(),
             suspended: true,
             grace_from: Moment::START,
@@ -160,6 +165,9 @@ impl RouteTable {
         let facts = &registration.facts;
         if registration.uris.is_empty() || !self.settings.isolation.admits(&facts.isolation_segment) {
             return Heard::Ignored;
+        }
+        if !self.has_room_for([(facts, registration.uris.len())]) {
+            return Heard::Full;
         }
         let asked = registration.lease.unwrap_or(self.settings.stale_after).min(self.settings.stale_after);
         let lease = self.lease_of(facts.tls.is_some(), asked);
@@ -345,6 +353,21 @@ impl RouteTable {
             route.dirty = true;
             self.dirty.push(no);
         }
+    }
+
+    /// Whether instances with so many routes each can be taken in. Those that are known take no more room.
+    fn has_room_for<'a>(&self, coming: impl IntoIterator<Item = (&'a Facts, usize)> + Clone) -> bool {
+        let at_most = |coming: &mut dyn Iterator<Item = usize>| {
+            self.endpoints + coming.sum::<usize>() <= self.settings.endpoints_max
+        };
+        // Nearly always there is plenty, and nobody has to be looked up.
+        at_most(&mut coming.clone().into_iter().map(|(_, routes)| routes))
+            || at_most(
+                &mut coming
+                    .into_iter()
+                    .filter(|(facts, _)| self.instance_at(facts).is_none())
+                    .map(|(_, routes)| routes),
+            )
     }
 
     /// How many routes are known, those without instances included.

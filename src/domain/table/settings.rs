@@ -29,6 +29,10 @@ pub struct TableSettings {
     pub max_conns: u32,
     /// How reported load becomes a score.
     pub score: ScoreConfig,
+    /// Endpoints of all routes together, beyond which nobody new is taken; one that serves two routes counts twice.
+    pub endpoints_max: usize,
+    /// Host agents beyond which no new one is heard.
+    pub agents_max: usize,
 }
 
 impl Default for TableSettings {
@@ -42,6 +46,9 @@ impl Default for TableSettings {
             strategy: Strategy::default(),
             max_conns: 0,
             score: ScoreConfig::default(),
+            // About 2 GiB: far from any platform, near enough to survive a client that has lost its mind.
+            endpoints_max: 2_000_000,
+            agents_max: 200_000,
         }
     }
 }

@@ -384,6 +384,24 @@ fn the_strategy_is_the_routes_then_the_last_registrations_then_the_routers() {
     assert_eq!(world.pool("shop.test").expect("a pool").strategy, Strategy::Weight);
 }
 
+#[test]
+fn a_full_table_takes_nobody_new_but_renews_who_is_there() {
+    let mut world = World::with(TableSettings { endpoints_max: 3, agents_max: 1, ..TableSettings::default() });
+    world.register("10.0.0.1:80 a.test,b.test dea=d1");
+    let heard =
+        |world: &mut World, line: &str| world.table.register(&registration(line), world.now, &mut Changes::default());
+    assert_eq!(heard(&mut world, "10.0.0.2:80 a.test,b.test"), Heard::Full);
+    assert_eq!(heard(&mut world, "10.0.0.2:80 a.test dea=d2"), Heard::Applied, "that it has an agent is not learnt");
+    assert_eq!(heard(&mut world, "10.0.0.3:80 a.test"), Heard::Full);
+    assert_eq!(heard(&mut world, "10.0.0.1:80 a.test,b.test dea=d1"), Heard::Applied);
+    assert_eq!(world.beat(r#""dea":"d2""#, "").0, Heard::Full);
+    let new = r#""port":80,"host":"10.0.0.9","uris":["a.test"]"#;
+    assert_eq!(world.beat(r#""dea":"d1""#, new).0, Heard::Full);
+    let known = new.replace("10.0.0.9", "10.0.0.1");
+    assert_eq!(world.beat(r#""dea":"d1""#, &known).0, Heard::Applied);
+    world.check("a.test", "10.0.0.1:80 10.0.0.2:80");
+}
+
 // Routes without instances
 
 #[test]
