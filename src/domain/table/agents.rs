@@ -87,7 +87,7 @@ impl RouteTable {
 
     fn has_room_for_all(&self, beat: &Heartbeat) -> bool {
         let registering = beat.entries.iter().filter_map(|entry| match &entry.serves {
-            Serves::Routes(facts, uris) => Some((facts, uris.len())),
+            Serves::Routes(facts, uris) => Some((facts, &uris[..])),
             Serves::Unsaid | Serves::Nothing => None,
         });
         let is_known = self.agent_of.contains_key(&beat.agent);

@@ -34,6 +34,7 @@ use super::hash::Keyed;
 use super::identity::{Address, AgentId, AppId, InstanceId};
 use super::moment::Moment;
 use super::protocol::register::Registration;
+use super::protocol::route_uri::RouteUri;
 
 /// Why an endpoint left a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -166,7 +167,7 @@ impl RouteTable {
         if registration.uris.is_empty() || !self.settings.isolation.admits(&facts.isolation_segment) {
             return Heard::Ignored;
         }
-        if !self.has_room_for([(facts, registration.uris.len())]) {
+        if !self.has_room_for(std::iter::once((facts, &registration.uris[..]))) {
             return Heard::Full;
         }
         let asked = registration.lease.unwrap_or(self.settings.stale_after).min(self.settings.stale_after);
@@ -230,7 +231,10 @@ impl RouteTable {
         }
         let still: HashSet<(u32, u32)> = self.configured.iter().copied().collect();
         for (route, no) in before.into_iter().filter(|place| !still.contains(place)) {
-            self.leave(no, route, Departure::Unconfigured, now, changes);
+            let place = self.instances.get(no).and_then(|instance| instance.place(route));
+            if place.is_some_and(|place| place.origin == Origin::Configuration) {
+                self.leave(no, route, Departure::Unconfigured, now, changes);
+            }
         }
         let still: HashSet<u32> = routes_now.into_iter().collect();
         for route in routes_before.into_iter().filter(|route| !still.contains(route)) {
@@ -306,14 +310,14 @@ impl RouteTable {
     /// Returns when to look again.
     fn prune_route(&mut self, no: u32, at: Bucket, now: Moment) -> Option<Bucket> {
         self.routes.get(no).filter(|route| route.due == at)?;
-        let forgotten = self.forgotten_at(no);
         self.routes[no].due = NEVER;
-        if forgotten? <= now {
+        let forgotten = self.forgotten_at(no)?;
+        if forgotten <= now {
             self.touch(no);
             return None;
         }
-        self.routes[no].due = bucket(forgotten?);
-        Some(bucket(forgotten?))
+        self.routes[no].due = bucket(forgotten);
+        Some(bucket(forgotten))
     }
 
     /// A route has no instance any more.
@@ -355,19 +359,18 @@ impl RouteTable {
         }
     }
 
-    /// Whether instances with so many routes each can be taken in. Those that are known take no more room.
-    fn has_room_for<'a>(&self, coming: impl IntoIterator<Item = (&'a Facts, usize)> + Clone) -> bool {
-        let at_most = |coming: &mut dyn Iterator<Item = usize>| {
-            self.endpoints + coming.sum::<usize>() <= self.settings.endpoints_max
-        };
+    /// Whether these instances can be put on these routes. Where they are already takes no more room.
+    fn has_room_for<'a>(&self, coming: impl Iterator<Item = (&'a Facts, &'a [RouteUri])> + Clone) -> bool {
+        let room = self.settings.endpoints_max.saturating_sub(self.endpoints);
+        let named: usize = coming.clone().map(|(_, uris)| uris.len()).sum();
         // Nearly always there is plenty, and nobody has to be looked up.
-        at_most(&mut coming.clone().into_iter().map(|(_, routes)| routes))
-            || at_most(
-                &mut coming
-                    .into_iter()
-                    .filter(|(facts, _)| self.instance_at(facts).is_none())
-                    .map(|(_, routes)| routes),
-            )
+        named <= room || coming.map(|(facts, uris)| self.new_places(facts, uris)).sum::<usize>() <= room
+    }
+
+    fn new_places(&self, facts: &Facts, uris: &[RouteUri]) -> usize {
+        let Some(no) = self.instance_at(facts) else { return uris.len() };
+        let place = |uri: &RouteUri| self.instances[no].place(*self.route_of.get(uri.as_str())?);
+        uris.iter().filter(|uri| place(uri).is_none()).count()
     }
 
     /// How many routes are known, those without instances included.

@@ -393,6 +393,7 @@ fn a_full_table_takes_nobody_new_but_renews_who_is_there() {
     assert_eq!(heard(&mut world, "10.0.0.2:80 a.test,b.test"), Heard::Full);
     assert_eq!(heard(&mut world, "10.0.0.2:80 a.test dea=d2"), Heard::Applied, "that it has an agent is not learnt");
     assert_eq!(heard(&mut world, "10.0.0.3:80 a.test"), Heard::Full);
+    assert_eq!(heard(&mut world, "10.0.0.1:80 a.test,b.test,c.test"), Heard::Full);
     assert_eq!(heard(&mut world, "10.0.0.1:80 a.test,b.test dea=d1"), Heard::Applied);
     assert_eq!(world.beat(r#""dea":"d2""#, "").0, Heard::Full);
     let new = r#""port":80,"host":"10.0.0.9","uris":["a.test"]"#;
