@@ -81,6 +81,7 @@ fn record(endpoint: &Endpoint) -> Record<'_> {
         forwarded_proto: b"https",
         client: Some(SocketAddr::from(([10, 0, 0, 1], 50_123))),
         request_id: "3c2b7d9e-41f5-4a57-6d3e-1c2b0a9f8e7d",
+        trace: b"0af7651916cd43dd8448eb211c80319c",
         route: "shop.example.com",
         endpoint: Some(endpoint),
         attempts: 1,

@@ -39,7 +39,7 @@ pub use schema::Reload;
 pub use table::{Isolation, TableConfig};
 pub use tls::{ClientCertificates, HttpsConfig, KeyPair, MinTls, UpstreamTlsConfig};
 pub use traffic::{ClientCertHeader, ForwardedConfig, ForwardedProto, LimitsConfig, RetryConfig, RewriteConfig};
-pub use traffic::{StickyConfig, StickyMode, TimeoutsConfig};
+pub use traffic::{StickyConfig, StickyMode, TimeoutsConfig, TracingConfig};
 
 /// A hundred years: what a time limit of 0 (off) becomes, so that no reader needs a special case.
 pub const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -75,6 +75,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Headers that tell an instance who asked.
     pub forwarded: ForwardedConfig,
+    /// Headers that tie what many services do to one request.
+    pub tracing: TracingConfig,
     /// Changes to responses.
     pub rewrite: RewriteConfig,
     /// TLS towards instances.
@@ -177,6 +179,7 @@ fn read(top: &mut reader::Reader<'_, '_>) -> Config {
         timeouts: traffic::timeouts(&mut top.section("timeouts")),
         limits: traffic::limits(&mut top.section("limits")),
         forwarded: traffic::forwarded(&mut top.section("forwarded")),
+        tracing: traffic::tracing(&mut top.section("tracing")),
         rewrite: traffic::rewrite(&mut top.section("rewrite")),
         upstream_tls: tls::upstream(&mut top.section("upstream_tls")),
         drain: process::drain(&mut top.section("drain")),

@@ -64,11 +64,11 @@ fn an_empty_file_means_the_defaults() {
 #[test]
 fn every_problem_is_reported_at_once_with_line_and_key() {
     check_problems(
-        "workers = -1\n[timeouts]\nconect = \"2s\"\nidle_body = \"5 parsecs\"\n[tracing]\nw3c = true\n[log\n",
+        "workers = -1\n[timeouts]\nconect = \"2s\"\nidle_body = \"5 parsecs\"\n[stats]\ninterval = 1\n[log\n",
         r#"w.toml:1: workers: must be from 0 to 1024, not -1
         w.toml:3: timeouts.conect: there is no such key; did you mean timeouts.connect?
         w.toml:4: timeouts.idle_body: "5 parsecs" is not a duration; write a number with a unit, such as "500ms", "30s" or "1h"
-        w.toml:5: tracing: is not supported yet by this version
+        w.toml:5: stats: is not supported yet by this version
         w.toml:7: unclosed table, expected `]`"#,
     );
 }
@@ -101,7 +101,7 @@ fn misspelt_and_misplaced_keys_get_a_hint() {
 
 #[test]
 fn what_is_not_supported_yet_is_refused_by_name() {
-    for (text, key) in [("[wake]\nhold = \"30s\"", "wake:"), ("tracing = { w3c = true }", "tracing:")] {
+    for (text, key) in [("[wake]\nhold = \"30s\"", "wake:"), ("stats = { interval = 1 }", "stats:")] {
         check_problems(text, &format!("w.toml:1: {key} is not supported yet by this version"));
     }
     check_problems("[http]\nh2c = true", "w.toml:2: http.h2c: is not supported yet by this version");

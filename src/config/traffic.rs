@@ -293,6 +293,30 @@ pub(super) fn forwarded(section: &mut Reader<'_, '_>) -> ForwardedConfig {
     }
 }
 
+pub(super) const TRACING: Section = Section {
+    path: "tracing",
+    shape: Shape::Always,
+    doc: "Headers that tie what many services do to one request. A trace that comes is kept, with a span of the router's \
+          in between; else a new one begins.",
+    keys: &[
+        live("w3c", Kind::Flag, "true", "W3C Trace Context: `traceparent` and `tracestate`."),
+        live("b3", Kind::Flag, "false", "B3, as Zipkin has it: `b3` and `X-B3-…`."),
+    ],
+};
+
+/// Headers that tie what many services do to one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TracingConfig {
+    /// `traceparent` and `tracestate`.
+    pub w3c: bool,
+    /// `b3` and `X-B3-…`.
+    pub b3: bool,
+}
+
+pub(super) fn tracing(section: &mut Reader<'_, '_>) -> TracingConfig {
+    TracingConfig { w3c: section.flag("w3c"), b3: section.flag("b3") }
+}
+
 pub(super) const REWRITE: Section = Section {
     path: "rewrite",
     shape: Shape::Always,

@@ -4,6 +4,7 @@ use std::io::{Cursor, Write};
 use std::net::IpAddr;
 
 use super::settings::Settings;
+use super::trace;
 use crate::config::{ClientCertHeader, ForwardedProto};
 use crate::domain::endpoint::Endpoint;
 use crate::http1::{Head, Method, Name, NameSet, Refusal, Version};
@@ -64,6 +65,8 @@ pub struct ClientFacts<'a> {
     pub certificate: Option<&'a str>,
     /// The request's id: a UUID in its usual form.
     pub request_id: [u8; 36],
+    /// Random bits that name our part of a trace.
+    pub span: u64,
     /// When the request came, in milliseconds of the Unix epoch.
     pub unix_millis: u64,
 }
@@ -104,6 +107,7 @@ pub fn towards_instances(head: &mut Head, client: &ClientFacts<'_>, settings: &S
         head.push_known(Name::XRequestStart, text.of(format_args!("{}", client.unix_millis)))?;
     }
     head.push_known(Name::XVcapRequestId, &client.request_id)?;
+    trace::pass_on(head, &settings.tracing, &client.request_id, client.span)?;
     if wants_trailers {
         head.push_known(Name::Te, b"trailers")?;
     }
@@ -254,8 +258,11 @@ mod tests {
     use crate::config::Config;
     use crate::http1::{Limits, parse};
 
+    /// Without traces, which have tests of their own.
     fn settings(toml: &str) -> Settings {
-        Settings::of(&Config::from_toml(toml).expect("the settings of a test are valid"))
+        Settings::of(
+            &Config::from_toml(&format!("tracing.w3c = false\n{toml}")).expect("the settings of a test are valid"),
+        )
     }
 
     fn request(fields: &str) -> Head {
@@ -284,6 +291,7 @@ mod tests {
             secure: false,
             certificate: None,
             request_id: *b"00000000-0000-4000-8000-000000000000",
+            span: 1,
             unix_millis: 1_700_000_000_123,
         };
         towards_instances(&mut head, &client, &settings(toml)).expect("nothing is too large");

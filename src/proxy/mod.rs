@@ -16,6 +16,7 @@ pub mod settings;
 pub mod sticky;
 pub mod stream;
 pub mod tls;
+pub mod trace;
 pub mod tunnel;
 pub mod upstreams;
 pub mod worker;

@@ -90,7 +90,8 @@ async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &
     let mut upload = admit(body, &limits, &settings)?;
     let wanted = Wanted::of(request, &pool, &settings)?;
     let replay = Replay { idempotent: headers::is_idempotent(request), replayable: true };
-    headers::towards_instances(request, &trip.client_facts(client), &settings).map_err(ProxyError::HeadTooLarge)?;
+    headers::towards_instances(request, &trip.client_facts(client, worker.dice.borrow_mut().bits()), &settings)
+        .map_err(ProxyError::HeadTooLarge)?;
     // Reading the clock costs as much as picking: what happens at once happens at one time.
     let mut now = worker.clock.at(trip.started.into_std());
     worker.retries.request(now);
@@ -506,13 +507,14 @@ impl Trip {
         }
     }
 
-    fn client_facts<'a>(&self, client: &'a Client) -> ClientFacts<'a> {
+    fn client_facts<'a>(&self, client: &'a Client, span: u64) -> ClientFacts<'a> {
         ClientFacts {
             address: client.address,
             address_text: &client.address_text,
             secure: client.secure,
             certificate: client.certificate.as_deref(),
             request_id: self.request_id,
+            span,
             unix_millis: self.unix.as_millis() as u64,
         }
     }

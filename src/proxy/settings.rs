@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::config::{Compat, Config, ForwardedConfig, RewriteConfig, StickyConfig, TimeoutsConfig};
+use crate::config::{Compat, Config, ForwardedConfig, RewriteConfig, StickyConfig, TimeoutsConfig, TracingConfig};
 use crate::domain::table::snapshot::RouteSettings;
 use crate::http1::Limits;
 
@@ -35,6 +35,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// Headers that tell an instance who asked.
     pub forwarded: ForwardedConfig,
+    /// Which traces are passed on.
+    pub tracing: TracingConfig,
     /// Changes to responses.
     pub rewrite: RewriteConfig,
 }
@@ -72,6 +74,7 @@ impl Settings {
             zone: config.balance.prefer_zone.then(|| config.balance.zone.clone()),
             trusted_proxies: config.http.trusted_proxies.clone(),
             forwarded: config.forwarded.clone(),
+            tracing: config.tracing,
             rewrite: config.rewrite.clone(),
         }
     }

@@ -165,6 +165,8 @@ impl Worker {
             forwarded_proto: request.value(Name::XForwardedProto).unwrap_or_default(),
             client: Some(client.peer),
             request_id: std::str::from_utf8(&trip.request_id).unwrap_or_default(),
+            // As it went to the instance: version, trace, span, flags.
+            trace: request.value(Name::Traceparent).and_then(|value| value.get(3..35)).unwrap_or_default(),
             route: trip.pool.as_ref().map_or("", |pool| &pool.route),
             endpoint: trip.endpoint.as_deref(),
             attempts: trip.attempts,

@@ -113,6 +113,8 @@ pub struct Record<'a> {
     pub client: Option<SocketAddr>,
     /// `X-Vcap-Request-Id`.
     pub request_id: &'a str,
+    /// The trace it belongs to, in hexadecimal.
+    pub trace: &'a [u8],
     /// The route that matched.
     pub route: &'a str,
     /// The instance that answered, or was tried last.

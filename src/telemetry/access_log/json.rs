@@ -28,6 +28,7 @@ pub(super) fn write(record: &Record<'_>, clock_face: &mut ClockFace, out: &mut V
     string(br#","forwarded_for":""#, record.forwarded_for, VALUE_BYTES_MAX, out);
     string(br#","forwarded_proto":""#, record.forwarded_proto, VALUE_BYTES_MAX, out);
     string(br#","request_id":""#, record.request_id.as_bytes(), VALUE_BYTES_MAX, out);
+    string(br#","trace":""#, record.trace, VALUE_BYTES_MAX, out);
     string(br#","route":""#, record.route.as_bytes(), VALUE_BYTES_MAX, out);
     if record.attempts > 0 {
         number(br#","attempts":"#, u64::from(record.attempts), out);

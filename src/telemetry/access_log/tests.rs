@@ -53,6 +53,7 @@ fn relayed(endpoint: &Endpoint) -> Record<'_> {
         forwarded_proto: b"https",
         client: Some(SocketAddr::from(([10, 0, 0, 1], 50123))),
         request_id: "5b0c",
+        trace: b"0af7651916cd43dd8448eb211c80319c",
         route: "shop.test",
         endpoint: Some(endpoint),
         attempts: 2,
@@ -72,7 +73,7 @@ fn a_relayed_request_is_one_json_object() {
         "target": "/cart?q=1", "version": "HTTP/1.1", "status": 200, "bytes_in": 0, "bytes_out": 2048,
         "duration_ms": 12.345, "head_ms": 10.001, "upstream_ms": 10.0, "referer": "http://shop.test/",
         "user_agent": "Mozilla/5.0 \"x\"", "forwarded_for": "9.9.9.9, 10.0.0.1", "forwarded_proto": "https",
-        "request_id": "5b0c", "route": "shop.test", "attempts": 2, "endpoint": "10.0.0.5:61001", "app": "shop",
+        "request_id": "5b0c", "trace": "0af7651916cd43dd8448eb211c80319c", "route": "shop.test", "attempts": 2, "endpoint": "10.0.0.5:61001", "app": "shop",
         "instance": "shop-1", "index": "1", "ending": "complete",
     });
     assert_eq!(json_of(&relayed(&endpoint)), expected);
