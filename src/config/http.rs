@@ -20,6 +20,12 @@ pub(super) const HTTP: Section = Section {
             "Networks whose `X-Forwarded-*` and `Forwarded` headers are believed; from anywhere else they are \
                   replaced.",
         ),
+        live(
+            "h2c",
+            Kind::Flag,
+            "false",
+            "Whether HTTP/2 is spoken in clear text with clients that begin with it (prior knowledge).",
+        ),
     ],
 };
 
@@ -30,10 +36,16 @@ pub struct HttpConfig {
     pub listen: Vec<SocketAddr>,
     /// Whose forwarded headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether clear-text HTTP/2 is spoken.
+    pub h2c: bool,
 }
 
 pub(super) fn read(section: &mut Reader<'_, '_>) -> HttpConfig {
-    HttpConfig { listen: addresses(section), trusted_proxies: section.list("trusted_proxies", network) }
+    HttpConfig {
+        listen: addresses(section),
+        trusted_proxies: section.list("trusted_proxies", network),
+        h2c: section.flag("h2c"),
+    }
 }
 
 /// Reads `listen`.

@@ -13,11 +13,13 @@ use tokio::time::Instant;
 
 use super::connections::Open;
 use super::error::ProxyError;
+use super::http2;
 use super::link::{Link, Patience};
+use super::pipe::PipeEnd;
 use super::request;
 use super::stream::Stream;
 use super::tls::clients;
-use super::worker::{Over, Worker};
+use super::worker::{LentHead, Over, Worker};
 use crate::http1::{Head, Progress, Refusal, Version, parse};
 use crate::telemetry::metrics::Shard;
 
@@ -36,6 +38,8 @@ pub struct Client {
     pub patience: Patience,
     /// What the present request's client speaks.
     pub version: Version,
+    /// It really speaks HTTP/2, and the link is a pipe to the translator.
+    pub http2: bool,
     /// Whether it wants to send another request after the present one.
     pub stays: bool,
     /// Who it is.
@@ -79,8 +83,48 @@ pub enum After {
     Abort,
 }
 
+/// Who sends the requests of a connection.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    peer: SocketAddr,
+    address: IpAddr,
+    address_text: Box<str>,
+    secure: bool,
+    certificate: Option<Box<str>>,
+}
+
+impl Facts {
+    fn of(stream: &Stream, peer: SocketAddr) -> Facts {
+        let address = peer.ip().to_canonical();
+        Facts {
+            peer,
+            address,
+            address_text: address.to_string().into(),
+            secure: stream.is_tls(),
+            certificate: stream.certificate().map(|certificate| BASE64.encode(certificate).into()),
+        }
+    }
+
+    fn client(self, link: Link, patience: Patience) -> Client {
+        Client {
+            link,
+            patience,
+            version: Version::Http11,
+            http2: false,
+            stays: false,
+            address: self.address,
+            address_text: self.address_text,
+            peer: self.peer,
+            secure: self.secure,
+            certificate: self.certificate,
+        }
+    }
+}
+
 enum Arrival {
     Request,
+    /// What comes is HTTP/2.
+    Http2,
     Refused(ProxyError),
     Gone,
 }
@@ -113,23 +157,22 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, over
         },
     };
     let header_read = worker.settings().timeouts.header_read;
-    let mut client = Client {
-        secure: stream.is_tls(),
-        certificate: stream.certificate().map(|certificate| BASE64.encode(certificate).into()),
-        link: Link::new(stream, peer, &worker.buffers),
-        patience: Patience::new(header_read),
-        version: Version::Http11,
-        stays: false,
-        address: peer.ip().to_canonical(),
-        address_text: peer.ip().to_canonical().to_string().into(),
-        peer,
-    };
+    let facts = Facts::of(&stream, peer);
+    if stream.alpn() == Some(clients::HTTP2) {
+        return http2::serve(worker.clone(), stream, Vec::new(), facts, open).await;
+    }
+    let mut client = facts.client(Link::new(stream, peer, &worker.buffers), Patience::new(header_read));
     let mut first = true;
     loop {
         let mut head = worker.heads.lend();
         let after = match arrival(&worker, &mut client, &mut head, &open, first).await {
             Arrival::Request => request::serve(&worker, &mut client, &mut head).await,
             Arrival::Refused(error) => request::refuse(&worker, &mut client, &head, error).await,
+            Arrival::Http2 => {
+                let (stream, unread) = client.link.into_parts();
+                let facts = Facts::of(&stream, peer);
+                return http2::serve(worker.clone(), stream, unread, facts, open).await;
+            }
             // TLS has a goodbye of its own.
             Arrival::Gone if client.secure => After::Close,
             Arrival::Gone => After::Abort,
@@ -143,6 +186,29 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, over
             }
             After::Abort => return,
         }
+    }
+}
+
+/// Serves one request that was translated from another protocol; its body and its answer go over `pipe`. `verdict` is
+/// whether the head was fit to be a request of HTTP/1.1.
+pub async fn serve_translated(
+    worker: Rc<Worker>,
+    facts: Facts,
+    pipe: PipeEnd,
+    mut head: LentHead,
+    verdict: Result<(), Refusal>,
+) {
+    let link = Link::new(Stream::Pipe(pipe), facts.peer, &worker.buffers);
+    let mut client = facts.client(link, Patience::new(worker.settings().timeouts.header_read));
+    client.http2 = true;
+    client.stays = true;
+    let after = match verdict {
+        Ok(()) => request::serve(&worker, &mut client, &mut head).await,
+        Err(refusal) => request::refuse(&worker, &mut client, &head, refused(refusal)).await,
+    };
+    // A pipe that is dropped unfinished is how the translator learns that the answer is not whole.
+    if after != After::Abort {
+        linger(&mut client, false).await;
     }
 }
 
@@ -167,7 +233,12 @@ async fn arrival(worker: &Worker, client: &mut Client, head: &mut Head, open: &O
     client.patience.set(Instant::now(), idle);
     let mut begun = false;
     loop {
-        if !client.link.input.is_empty() {
+        if first && settings.h2c && !client.secure && client.link.input.filled().starts_with(http2::PREFACE) {
+            return Arrival::Http2;
+        }
+        let may_be_http2 =
+            first && settings.h2c && !client.secure && http2::PREFACE.starts_with(client.link.input.filled());
+        if !client.link.input.is_empty() && !may_be_http2 {
             match parse::request(client.link.input.filled(), &settings.head_limits, head) {
                 Ok(Progress::Complete(consumed)) => {
                     client.link.input.consume(consumed);

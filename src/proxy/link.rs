@@ -57,6 +57,12 @@ impl Link {
         }
     }
 
+    /// The stream, and what was read from it and not consumed. What was written and not sent is lost.
+    pub fn into_parts(self) -> (Stream, Vec<u8>) {
+        let unread = self.input.filled().to_vec();
+        (self.stream, unread)
+    }
+
     /// Reads once into `input`. Ready with 0 at the end of the stream. Takes memory only once bytes are there.
     ///
     /// # Panics

@@ -16,6 +16,8 @@ pub struct Settings {
     pub head_limits: Limits,
     /// Largest request body in bytes; 0 is unlimited.
     pub body_bytes_max: u64,
+    /// Whether clients may speak HTTP/2 in clear text, if they know beforehand that we do.
+    pub h2c: bool,
     /// Patience with everybody.
     pub timeouts: TimeoutsConfig,
     /// Attempts per request.
@@ -65,6 +67,7 @@ impl Settings {
                 head_count: config.limits.head_count as usize,
             },
             body_bytes_max: config.limits.body_bytes,
+            h2c: config.http.h2c,
             timeouts: config.timeouts.clone(),
             attempts: config.retry.attempts,
             kept_body_bytes: config.retry.body_bytes as usize,

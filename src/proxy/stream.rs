@@ -1,4 +1,4 @@
-//! What a link runs over: TCP, or TLS over TCP. An enum, since these are all there are.
+//! What a link runs over: TCP, TLS over TCP, or a pipe to a translator. An enum, since these are all there are.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,6 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use super::pipe::PipeEnd;
+
 /// An open byte stream.
 #[derive(Debug)]
 pub enum Stream {
@@ -16,6 +18,8 @@ pub enum Stream {
     Plain(TcpStream),
     /// TLS, of either side.
     Tls(Box<TlsStream<TcpStream>>),
+    /// HTTP/1.1 that is translated to another protocol at the other end.
+    Pipe(PipeEnd),
 }
 
 impl Stream {
@@ -28,6 +32,7 @@ impl Stream {
                 // While it wants to read it holds no plaintext that we could have.
                 if state.wants_read() { tcp.poll_read_ready(cx) } else { Poll::Ready(Ok(())) }
             }
+            Stream::Pipe(pipe) => pipe.reader.poll_ready(cx).map(Ok),
         }
     }
 
@@ -41,6 +46,7 @@ impl Stream {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
                 read => read?,
             },
+            Stream::Pipe(pipe) => return pipe.reader.poll_read(cx, buffer.initialize_unfilled()),
         }
         Poll::Ready(Ok(buffer.filled().len()))
     }
@@ -50,6 +56,7 @@ impl Stream {
         match self {
             Stream::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
             Stream::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
+            Stream::Pipe(pipe) => pipe.writer.poll_write(cx, bytes),
         }
     }
 
@@ -58,13 +65,17 @@ impl Stream {
         match self {
             Stream::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bytes),
             Stream::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bytes),
+            Stream::Pipe(pipe) => {
+                let first = bytes.iter().find(|slice| !slice.is_empty());
+                pipe.writer.poll_write(cx, first.map_or(&[], |slice| &**slice))
+            }
         }
     }
 
-    /// Hands what TLS holds back to the kernel; clear text holds nothing back.
+    /// Hands what TLS holds back to the kernel; the others hold nothing back.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Stream::Plain(_) => Poll::Ready(Ok(())),
+            Stream::Plain(_) | Stream::Pipe(_) => Poll::Ready(Ok(())),
             Stream::Tls(tls) => Pin::new(tls).poll_flush(cx),
         }
     }
@@ -74,6 +85,10 @@ impl Stream {
         match self {
             Stream::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Stream::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+            Stream::Pipe(pipe) => {
+                pipe.writer.finish();
+                Poll::Ready(Ok(()))
+            }
         }
     }
 
@@ -85,7 +100,7 @@ impl Stream {
     /// The protocol above that was negotiated (RFC 7301), such as `h2`.
     pub fn alpn(&self) -> Option<&[u8]> {
         match self {
-            Stream::Plain(_) => None,
+            Stream::Plain(_) | Stream::Pipe(_) => None,
             Stream::Tls(tls) => tls.get_ref().1.alpn_protocol(),
         }
     }
@@ -93,16 +108,17 @@ impl Stream {
     /// The certificate that the other side has shown.
     pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
         match self {
-            Stream::Plain(_) => None,
+            Stream::Plain(_) | Stream::Pipe(_) => None,
             Stream::Tls(tls) => tls.get_ref().1.peer_certificates()?.first(),
         }
     }
 
-    /// Whether the kernel knows of an error on the connection, such as a reset.
+    /// Whether an error on the connection is known, such as a reset.
     pub fn is_broken(&self) -> bool {
         let tcp = match self {
             Stream::Plain(tcp) => tcp,
             Stream::Tls(tls) => tls.get_ref().0,
+            Stream::Pipe(pipe) => return pipe.writer.is_broken(),
         };
         !matches!(tcp.take_error(), Ok(None))
     }

@@ -155,7 +155,11 @@ impl Worker {
             host: request.value(Name::Host).unwrap_or_default(),
             method: request.method().as_bytes(),
             target: request.target().as_bytes(),
-            version: if client.version == Version::Http10 { "HTTP/1.0" } else { "HTTP/1.1" },
+            version: match client.version {
+                _ if client.http2 => "HTTP/2.0",
+                Version::Http10 => "HTTP/1.0",
+                Version::Http11 => "HTTP/1.1",
+            },
             status: trip.status,
             bytes_in,
             bytes_out,

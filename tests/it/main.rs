@@ -9,6 +9,7 @@ mod failures;
 mod harness;
 mod headers;
 mod heartbeats;
+mod http2;
 mod messages;
 mod nats;
 mod observability;

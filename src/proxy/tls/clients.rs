@@ -24,9 +24,13 @@ use crate::config::{ClientCertificates, HttpsConfig, MinTls};
 /// HTTP/1.1 in the negotiation of protocols (RFC 7301).
 pub const HTTP1: &[u8] = b"http/1.1";
 
+/// HTTP/2 likewise.
+pub const HTTP2: &[u8] = b"h2";
+
 /// What is offered to clients, the best first.
-fn protocols(_http2: bool) -> Vec<Vec<u8>> {
-    vec![HTTP1.to_vec()]
+fn protocols(http2: bool) -> Vec<Vec<u8>> {
+    let offered: &[&[u8]] = if http2 { &[HTTP2, HTTP1] } else { &[HTTP1] };
+    offered.iter().map(|name| name.to_vec()).collect()
 }
 
 /// What remembers sessions: keys that change every six hours and are shared by all workers. They outlive certificates,

@@ -102,6 +102,11 @@ impl Router {
         self.running.https[0]
     }
 
+    /// Begins to drain: no new connections, the present ones end as soon as they can.
+    pub fn drain(&self) {
+        self.running.conductor.enter(Phase::Draining);
+    }
+
     /// A GET of `url` (`host[/path]`).
     pub fn get(&self, url: &str) -> Request {
         self.request("GET", url)

@@ -15,6 +15,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::in_time;
 use super::message::Stream;
@@ -138,7 +139,13 @@ impl Authority {
 
     /// A client that trusts this authority.
     pub fn client(&self) -> TlsClient<'_> {
-        TlsClient { authority: self, versions: vec![&TLS13, &TLS12], shown: None, only_rsa: false }
+        TlsClient {
+            authority: self,
+            versions: vec![&TLS13, &TLS12],
+            shown: None,
+            only_rsa: false,
+            protocols: vec![b"http/1.1".to_vec()],
+        }
     }
 }
 
@@ -155,6 +162,7 @@ pub struct TlsClient<'a> {
     versions: Vec<&'static SupportedProtocolVersion>,
     shown: Option<&'a Pair>,
     only_rsa: bool,
+    protocols: Vec<Vec<u8>>,
 }
 
 /// A client with a memory for sessions.
@@ -190,6 +198,11 @@ impl<'a> TlsClient<'a> {
         TlsClient { shown: Some(pair), ..self }
     }
 
+    /// Offers HTTP/2, and HTTP/1.1 after it.
+    pub fn offering_http2(self) -> TlsClient<'a> {
+        TlsClient { protocols: vec![b"h2".to_vec(), b"http/1.1".to_vec()], ..self }
+    }
+
     /// Knows no signatures but RSA.
     pub fn only_rsa(self) -> TlsClient<'a> {
         TlsClient { only_rsa: true, ..self }
@@ -211,7 +224,7 @@ impl<'a> TlsClient<'a> {
                 .with_client_auth_cert(vec![pair.certificate.clone()], pair.private.clone_key())
                 .expect("the key belongs to the certificate"),
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = self.protocols;
         Speaker(Arc::new(config))
     }
 
@@ -233,9 +246,7 @@ fn rsa_only(provider: &mut CryptoProvider) {
 impl Speaker {
     /// Connects and asks for `name`.
     pub async fn connect(&self, to: SocketAddr, name: &str) -> io::Result<(Stream, Agreed)> {
-        let tcp = in_time("connecting", TcpStream::connect(to)).await?;
-        let name = ServerName::try_from(name.to_owned()).expect("a good name");
-        let agreed = in_time("the handshake", TlsConnector::from(self.0.clone()).connect(name, tcp)).await?;
+        let agreed = self.handshake(to, name).await?;
         let session = agreed.get_ref().1;
         let shown = session.peer_certificates().and_then(|chain| chain.first()).expect("servers show certificates");
         let facts = Agreed {
@@ -245,5 +256,12 @@ impl Speaker {
             alpn: session.alpn_protocol().map(<[u8]>::to_vec),
         };
         Ok((Stream::new(agreed), facts))
+    }
+
+    /// The same for those who speak something else than HTTP/1.1 over it.
+    pub async fn handshake(&self, to: SocketAddr, name: &str) -> io::Result<TlsStream<TcpStream>> {
+        let tcp = in_time("connecting", TcpStream::connect(to)).await?;
+        let name = ServerName::try_from(name.to_owned()).expect("a good name");
+        in_time("the handshake", TlsConnector::from(self.0.clone()).connect(name, tcp)).await
     }
 }
