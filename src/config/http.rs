@@ -14,6 +14,13 @@ pub(super) const HTTP: Section = Section {
     keys: &[
         restart("listen", Kind::List("addresses"), "[\"0.0.0.0:8080\"]", "Where to listen. Port 0: any free port."),
         live(
+            "proxy_protocol_from",
+            Kind::List("networks"),
+            "[]",
+            "Networks whose connections may (not must) begin with the PROXY protocol, version 1 or 2; who it names is the \
+                  client then. Clear text only.",
+        ),
+        live(
             "trusted_proxies",
             Kind::List("networks"),
             "[]",
@@ -34,6 +41,8 @@ pub(super) const HTTP: Section = Section {
 pub struct HttpConfig {
     /// Where to listen; empty: nowhere.
     pub listen: Vec<SocketAddr>,
+    /// Whose connections may begin with the PROXY protocol.
+    pub proxy_protocol_from: Vec<IpNet>,
     /// Whose forwarded headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Whether clear-text HTTP/2 is spoken.
@@ -43,6 +52,7 @@ pub struct HttpConfig {
 pub(super) fn read(section: &mut Reader<'_, '_>) -> HttpConfig {
     HttpConfig {
         listen: addresses(section),
+        proxy_protocol_from: section.list("proxy_protocol_from", network),
         trusted_proxies: section.list("trusted_proxies", network),
         h2c: section.flag("h2c"),
     }

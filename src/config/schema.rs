@@ -140,7 +140,7 @@ pub(super) const SECTIONS: &[&Section] = &[
 
 /// Sections, keys and values (`key=value`) with a meaning that this version does not fulfil: refused rather than
 /// ignored. To support one: take it off this list, and add its keys to a section above and to what `Config` holds.
-const NOT_YET: &[&str] = &["http.proxy_protocol_from", "wake", "stats"];
+const NOT_YET: &[&str] = &["wake", "stats"];
 
 /// Whether `key` or `key=value` is known but not supported.
 pub(super) fn is_not_yet(what: &str) -> bool {

@@ -16,6 +16,7 @@ use super::error::ProxyError;
 use super::http2;
 use super::link::{Link, Patience};
 use super::pipe::PipeEnd;
+use super::proxy_protocol::{self, Preamble};
 use super::request;
 use super::stream::Stream;
 use super::tls::clients;
@@ -50,6 +51,8 @@ pub struct Client {
     pub peer: SocketAddr,
     /// Whether it came over TLS.
     pub secure: bool,
+    /// Whether the PROXY protocol may still say who it is.
+    pub may_be_introduced: bool,
     /// The certificate it has shown: DER in Base64.
     pub certificate: Option<Box<str>>,
 }
@@ -64,6 +67,13 @@ pub struct Counts {
 }
 
 impl Client {
+    /// Somebody trusted says that it is the one at `source`.
+    fn introduce(&mut self, source: SocketAddr) {
+        self.address = source.ip().to_canonical();
+        self.address_text = self.address.to_string().into();
+        self.peer = SocketAddr::new(self.address, source.port());
+    }
+
     /// What has been counted so far. What is in the buffer belongs to the next request.
     pub fn counts(&self) -> Counts {
         Counts { received: self.link.received - self.link.input.filled().len() as u64, delivered: self.link.delivered }
@@ -116,6 +126,7 @@ impl Facts {
             address_text: self.address_text,
             peer: self.peer,
             secure: self.secure,
+            may_be_introduced: false,
             certificate: self.certificate,
         }
     }
@@ -156,12 +167,14 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, over
             None => return,
         },
     };
+    let may_be_introduced = over == Over::Tcp && worker.settings().may_be_introduced(peer.ip().to_canonical());
     let header_read = worker.settings().timeouts.header_read;
     let facts = Facts::of(&stream, peer);
     if stream.alpn() == Some(clients::HTTP2) {
         return http2::serve(worker.clone(), stream, Vec::new(), facts, open).await;
     }
     let mut client = facts.client(Link::new(stream, peer, &worker.buffers), Patience::new(header_read));
+    client.may_be_introduced = may_be_introduced;
     let mut first = true;
     loop {
         let mut head = worker.heads.lend();
@@ -170,7 +183,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, over
             Arrival::Refused(error) => request::refuse(&worker, &mut client, &head, error).await,
             Arrival::Http2 => {
                 let (stream, unread) = client.link.into_parts();
-                let facts = Facts::of(&stream, peer);
+                let facts = Facts::of(&stream, client.peer);
                 return http2::serve(worker.clone(), stream, unread, facts, open).await;
             }
             // TLS has a goodbye of its own.
@@ -233,12 +246,18 @@ async fn arrival(worker: &Worker, client: &mut Client, head: &mut Head, open: &O
     client.patience.set(Instant::now(), idle);
     let mut begun = false;
     loop {
+        if client.may_be_introduced
+            && let Err(refusal) = introduction(client)
+        {
+            client.stays = false;
+            return Arrival::Refused(refused(refusal));
+        }
         if first && settings.h2c && !client.secure && client.link.input.filled().starts_with(http2::PREFACE) {
             return Arrival::Http2;
         }
-        let may_be_http2 =
-            first && settings.h2c && !client.secure && http2::PREFACE.starts_with(client.link.input.filled());
-        if !client.link.input.is_empty() && !may_be_http2 {
+        let undecided = client.may_be_introduced
+            || first && settings.h2c && !client.secure && http2::PREFACE.starts_with(client.link.input.filled());
+        if !client.link.input.is_empty() && !undecided {
             match parse::request(client.link.input.filled(), &settings.head_limits, head) {
                 Ok(Progress::Complete(consumed)) => {
                     client.link.input.consume(consumed);
@@ -256,7 +275,7 @@ async fn arrival(worker: &Worker, client: &mut Client, head: &mut Head, open: &O
                     return Arrival::Refused(refused(refusal));
                 }
             }
-            if !begun {
+            if !begun && !client.link.input.is_empty() {
                 begun = true;
                 client.patience.set(Instant::now(), settings.timeouts.header_read);
             }
@@ -279,6 +298,30 @@ async fn arrival(worker: &Worker, client: &mut Client, head: &mut Head, open: &O
             Some(_) | None => return Arrival::Gone,
         }
     }
+}
+
+/// Hears the PROXY protocol's preamble, if one comes; until that is known, the client may still be introduced.
+fn introduction(client: &mut Client) -> Result<(), Refusal> {
+    let input = client.link.input.filled();
+    if input.is_empty() {
+        return Ok(());
+    }
+    match proxy_protocol::parse(input) {
+        Ok(Preamble::Partial) => return Ok(()),
+        Ok(Preamble::None) => {}
+        Ok(Preamble::Complete(consumed, source)) => {
+            client.link.input.consume(consumed);
+            if let Some(source) = source {
+                client.introduce(source);
+            }
+        }
+        Err(malformed) => {
+            tracing::debug!(peer = %client.peer, %malformed, "a preamble of the PROXY protocol was refused");
+            return Err(Refusal::Method); // nobody knows where the method would begin
+        }
+    }
+    client.may_be_introduced = false;
+    Ok(())
 }
 
 fn refused(refusal: Refusal) -> ProxyError {

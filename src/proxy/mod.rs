@@ -13,6 +13,7 @@ pub mod http2;
 pub mod link;
 pub mod pages;
 pub mod pipe;
+pub mod proxy_protocol;
 pub mod request;
 pub mod settings;
 pub mod sticky;

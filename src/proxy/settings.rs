@@ -32,6 +32,8 @@ pub struct Settings {
     pub sticky: StickyConfig,
     /// Zone to stay in, if zone preference is on.
     pub zone: Option<String>,
+    /// Networks whose connections may begin with the PROXY protocol.
+    pub proxy_protocol_from: Vec<IpNet>,
     /// Networks whose forwarding fields are believed. Empty: nobody is believed, but `X-Forwarded-For` is appended to, as
     /// every client of gorouter knows it, and not replaced.
     pub trusted_proxies: Vec<IpNet>,
@@ -75,6 +77,7 @@ impl Settings {
             compat: config.compat,
             sticky: config.sticky.clone(),
             zone: config.balance.prefer_zone.then(|| config.balance.zone.clone()),
+            proxy_protocol_from: config.http.proxy_protocol_from.clone(),
             trusted_proxies: config.http.trusted_proxies.clone(),
             forwarded: config.forwarded.clone(),
             tracing: config.tracing,
@@ -85,6 +88,11 @@ impl Settings {
     /// Whether forwarding fields from there are believed.
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|network| network.contains(&address))
+    }
+
+    /// Whether a connection from there may begin with the PROXY protocol.
+    pub fn may_be_introduced(&self, address: IpAddr) -> bool {
+        self.proxy_protocol_from.iter().any(|network| network.contains(&address))
     }
 
     /// With the overrides of a route.

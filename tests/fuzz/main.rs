@@ -9,6 +9,7 @@ mod config;
 mod http1_body;
 mod http1_request_head;
 mod http1_response_head;
+mod proxy_protocol;
 mod sni;
 mod target;
 
@@ -36,6 +37,11 @@ fn http1_response_head() {
 #[test]
 fn http1_body() {
     attack(&http1_body::TARGET);
+}
+
+#[test]
+fn proxy_protocol() {
+    attack(&proxy_protocol::TARGET);
 }
 
 #[test]

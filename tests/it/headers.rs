@@ -210,3 +210,28 @@ async fn an_instance_without_an_app_is_told_of_none() {
     router.get("bare.test/").header("X-CF-ApplicationID", "forged").await;
     assert_eq!(bare.last().header("X-CF-ApplicationID"), None);
 }
+
+#[tokio::test]
+async fn a_trusted_load_balancer_may_say_whose_bytes_it_passes_on() {
+    let (router, shop) = shop(r#"http = { proxy_protocol_from = ["127.0.0.0/8"] }"#).await;
+    let request = b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n".as_slice();
+    let binary = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x09\x7f\0\0\x01\x10\0\0\x50".as_slice();
+    for (preamble, client) in [
+        (b"PROXY TCP4 192.0.2.1 127.0.0.1 4096 80\r\n".as_slice(), "192.0.2.1"),
+        (b"PROXY TCP6 2001:db8::1 ::1 4096 80\r\n", "2001:db8::1"),
+        (b"PROXY UNKNOWN\r\n", "127.0.0.1"),
+        (binary, "192.0.2.9"),
+        (b"", "127.0.0.1"),
+    ] {
+        let (response, mut wire) = router.exchange([preamble, request].concat()).await;
+        assert_eq!((response.status(), shop.last().headers("X-Forwarded-For")), (200, vec![client]));
+        wire.send(request).await.expect("the connection is kept");
+        assert_eq!(wire.response_to("GET").await.expect("a response").status(), 200);
+        assert_eq!(shop.last().headers("X-Forwarded-For"), [client], "the same for every request of a connection");
+    }
+    let (response, _wire) = router.exchange([b"PROXY TCP4 nobody\r\n", request].concat()).await;
+    assert_eq!(response.status(), 400);
+    let (stranger, _shop) = self::shop(r#"http = { proxy_protocol_from = ["10.0.0.0/8"] }"#).await;
+    let (response, _wire) = stranger.exchange([b"PROXY UNKNOWN\r\n", request].concat()).await;
+    assert_eq!(response.status(), 400, "who is not trusted speaks HTTP");
+}
