@@ -10,7 +10,7 @@ use crate::http1::{Head, Method, Name, Version};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Writes the whole answer for `error` to `out`.
+/// Writes the whole answer for `error` to `out`; how many bytes of it are its head.
 pub fn write(
     error: &ProxyError,
     settings: &Settings,
@@ -19,7 +19,8 @@ pub fn write(
     version: Version,
     keep_alive: bool,
     out: &mut Vec<u8>,
-) {
+) -> usize {
+    let begin = out.len();
     let id = std::str::from_utf8(request_id).unwrap_or_default();
     let status = error.status(settings.timeout_status);
     let (content_type, body) = match settings.compat {
@@ -33,9 +34,11 @@ pub fn write(
         (Version::Http11, true) => {}
     }
     out.extend_from_slice(b"\r\n");
+    let head_bytes = out.len() - begin;
     if request.method_kind() != Method::Head {
         out.extend_from_slice(&body);
     }
+    head_bytes
 }
 
 fn head(error: &ProxyError, status: u16, id: &str, content_type: &str, length: usize, out: &mut Vec<u8>) {

@@ -468,7 +468,9 @@ async fn give_answer(
     // A body that nobody has read would be taken for the next request.
     let unread = !matches!(framing::of_request(request), Ok(Framing::None));
     let keep_alive = !error.spoils_connection() && !unread && client.stays && !worker.connections.is_leaving();
-    answer::write(&error, &settings, &trip.request_id, request, client.version, keep_alive, client.link.out());
+    let out = client.link.out();
+    let head_bytes = answer::write(&error, &settings, &trip.request_id, request, client.version, keep_alive, out);
+    trip.head_bytes = head_bytes as u64;
     trip.error = Some(error);
     client.patience.set(Instant::now(), settings.timeouts.idle_body);
     let Client { link, patience, .. } = client;
