@@ -5,6 +5,7 @@
 //! that end in a new way become seeds themselves. `FUZZ_ITERATIONS` sets how many inputs each target gets (default
 //! 4,000), `FUZZ_SEED` where chance begins. The same targets run under cargo-fuzz, see `fuzz/`.
 
+mod bus_message;
 mod config;
 mod http1_body;
 mod http1_request_head;
@@ -18,6 +19,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use target::{Ending, Target};
 use weighbridge::domain::dice::Dice;
+
+#[test]
+fn bus_message() {
+    attack(&bus_message::TARGET);
+}
 
 #[test]
 fn config() {
