@@ -44,6 +44,39 @@ async fn shares_by_weight_follow_the_published_formula_within_two_percent() {
 }
 
 #[tokio::test]
+async fn a_static_weight_multiplies_the_share() {
+    let bus = bus::embedded().await;
+    let router = router::with(r#"balance = { strategy = "weight" }"#).on(&bus).await;
+    let heavy = instance::serving("shop.test").registered_with("options", json!({"weight": 3})).on(&bus).await;
+    let plain = instance::serving("shop.test").on(&bus).await;
+    router.until(|r| r.instances_of("shop.test") == 2).await;
+    let [to_heavy, to_plain] = shares(&router, "shop.test/", 800, [&heavy, &plain]).await;
+    assert!((to_heavy - 0.75).abs() <= 0.02 * 0.75 && (to_plain - 0.25).abs() <= 0.02 * 0.75, "{to_heavy} {to_plain}");
+}
+
+#[tokio::test]
+async fn a_header_decides_where_hash_is_asked_for() {
+    let bus = bus::embedded().await;
+    let router = router::on(&bus).await;
+    let hashed = || {
+        let options = json!({"loadbalancing": "hash", "hash_header": "X-Tenant"});
+        instance::serving("shop.test").registered_with("options", options)
+    };
+    let (_a, _b, _c) = (hashed().on(&bus).await, hashed().on(&bus).await, hashed().on(&bus).await);
+    router.until(|r| r.instances_of("shop.test") == 3).await;
+    let mut homes = std::collections::BTreeSet::new();
+    for tenant in 0..20 {
+        let tenant = format!("tenant-{tenant}");
+        let home = router.get("shop.test/").header("X-Tenant", &tenant).await.text();
+        for _ in 0..3 {
+            assert_eq!(router.get("shop.test/").header("X-Tenant", &tenant).await.text(), home, "{tenant}");
+        }
+        homes.insert(home);
+    }
+    assert_eq!(homes.len(), 3, "tenants are spread over all instances");
+}
+
+#[tokio::test]
 async fn requests_go_where_the_host_is_idle() {
     let bus = bus::embedded().await;
     let router = router::on(&bus).await;

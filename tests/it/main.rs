@@ -11,6 +11,7 @@ mod headers;
 mod heartbeats;
 mod http2;
 mod messages;
+mod mischief;
 mod nats;
 mod observability;
 mod outage;

@@ -105,6 +105,26 @@ async fn a_session_whose_instance_died_unannounced_moves_without_the_client_noti
 }
 
 #[tokio::test]
+async fn a_session_goes_elsewhere_while_its_instance_is_full() {
+    let bus = bus::embedded().await;
+    let router = router::with("balance = { max_conns = 1 }").on(&bus).await;
+    let gate = answer::Gate::closed();
+    let full = instance::serving("shop.test").named("full").answering(answer::status(200, "full").behind(&gate));
+    let full = full.on(&bus).await;
+    router.until(|r| r.instances_of("shop.test") == 1).await;
+    let pending = router.get("shop.test/").begin();
+    full.until_begun(1).await;
+    let _free = instance::serving("shop.test").named("free").on(&bus).await;
+    router.until(|r| r.instances_of("shop.test") == 2).await;
+    let response = router.get("shop.test/").cookie("JSESSIONID=1; __VCAP_ID__=full").await;
+    assert_eq!(response.text(), "free");
+    gate.open();
+    assert_eq!(pending.response().await.text(), "full");
+    let response = router.get("shop.test/").cookie("JSESSIONID=1; __VCAP_ID__=full").await;
+    assert_eq!(response.text(), "full");
+}
+
+#[tokio::test]
 async fn the_pin_takes_its_attributes_from_the_session_cookie() {
     let cases: &[(&str, &[&str], &[&str])] = &[
         ("JSESSIONID=1", &["HttpOnly", "Path=/"], &["Secure", "SameSite", "Partitioned", "Expires", "Max-Age"]),

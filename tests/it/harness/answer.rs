@@ -36,8 +36,10 @@ pub enum Step {
     WritePattern(u64),
     /// Wait for time to pass: only where the time itself is what is tested.
     Wait(Duration),
-    /// Wait for the test.
+    /// Wait for the test, and notice if the connection ends meanwhile.
     Pass(Gate),
+    /// Wait for the test without reading anything.
+    PassBlindly(Gate),
     /// Read the body of the request now.
     ReadBody,
     /// Go on with bytes in both directions: what comes in goes out again.
@@ -78,6 +80,11 @@ impl Answer {
     /// Then waits for `gate` to open.
     pub fn until(self, gate: &Gate) -> Answer {
         self.then(Step::Pass(gate.clone()))
+    }
+
+    /// Then waits for `gate` to open, without looking at what comes in meanwhile.
+    pub fn blindly_until(self, gate: &Gate) -> Answer {
+        self.then(Step::PassBlindly(gate.clone()))
     }
 
     /// The same steps, once `gate` is open.

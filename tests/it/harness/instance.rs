@@ -404,6 +404,10 @@ async fn perform(mut stream: Stream, received: &mut Received, answer: Answer, sh
             Step::WritePattern(length) => write_pattern(&mut stream, length, shared).await,
             Step::Wait(time) => stays_open_until(&mut stream, tokio::time::sleep(time)).await,
             Step::Pass(gate) => stays_open_until(&mut stream, gate.passed()).await,
+            Step::PassBlindly(gate) => {
+                gate.passed().await;
+                true
+            }
             Step::ReadBody => {
                 let read = stream.request_body_into(&mut received.message).await.is_ok();
                 remember(shared, received);

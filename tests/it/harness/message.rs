@@ -154,6 +154,11 @@ impl Stream {
         self.socket.flush().await
     }
 
+    /// Writes as many bytes as the socket takes now, at least one, waiting for that; how many.
+    pub async fn send_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.write(bytes).await
+    }
+
     /// Says that no more bytes will follow, and keeps reading.
     pub async fn finish_sending(&mut self) {
         self.socket.shutdown().await.expect("a connected socket can be half closed");
