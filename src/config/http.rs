@@ -25,7 +25,8 @@ pub(super) const HTTP: Section = Section {
             Kind::List("networks"),
             "[]",
             "Networks whose `X-Forwarded-*` and `Forwarded` headers are believed; from anywhere else they are \
-                  replaced.",
+                  replaced. While none are named, `X-Forwarded-For` grows by every client's address and keeps what it \
+                  held, as with gorouter.",
         ),
         live(
             "h2c",

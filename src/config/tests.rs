@@ -104,8 +104,6 @@ fn what_is_not_supported_yet_is_refused_by_name() {
     for (text, key) in [("[wake]\nhold = \"30s\"", "wake:"), ("stats = { interval = 1 }", "stats:")] {
         check_problems(text, &format!("w.toml:1: {key} is not supported yet by this version"));
     }
-    let proxied = "[http]\nproxy_protocol_from = []";
-    check_problems(proxied, "w.toml:2: http.proxy_protocol_from: is not supported yet by this version");
 }
 
 #[test]
