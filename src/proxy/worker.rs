@@ -367,7 +367,11 @@ async fn accept(
     loop {
         let accepted = tokio::select! {
             biased;
-            () = &mut draining => return,
+            () = &mut draining => {
+                // Before the port closes: who sees it closed shall find every answer saying so.
+                worker.connections.leave();
+                return;
+            }
             accepted = listener.accept() => accepted,
         };
         match accepted {

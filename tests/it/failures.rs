@@ -281,7 +281,8 @@ async fn the_last_instance_is_never_left_alone() {
 async fn a_router_that_ends_lets_requests_finish() {
     let gate = Gate::closed();
     let slow = good().answering(answer::status(200, "finished").behind(&gate));
-    let (router, [slow]) = shop("", [slow]).await;
+    // One worker, so that the port is closed only once the worker that has the request knows.
+    let (router, [slow]) = shop("workers = 1", [slow]).await;
     let pending = router.get("shop.test/").begin();
     slow.until_begun(1).await;
     router.running.conductor.enter(weighbridge::runtime::shutdown::Phase::Draining);
