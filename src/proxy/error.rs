@@ -1,4 +1,4 @@
-//! Everything that can go wrong with a request, and what follows from it: status, header values, retry, blame, label.
+//! Everything that can go wrong with a request, and what follows from it: status, header values, retry, label.
 
 use std::io;
 use std::time::Duration;
@@ -43,6 +43,10 @@ pub enum ProxyError {
     /// The instance that a header names is not there.
     #[error("the instance that the request asks for is not registered for this route")]
     UnknownInstance,
+    /// The route wants its requests to pass another service first, which this router cannot do: going straight to the
+    /// instance could pass by what guards it.
+    #[error("the route asks for a route service, which this router does not offer")]
+    RouteService,
     /// The instance failed.
     #[error("the instance failed: {0}")]
     Endpoint(Cause),
@@ -107,17 +111,6 @@ pub enum Cause {
     Stalled,
 }
 
-/// Who is to blame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blame {
-    /// What the client sent or did.
-    Client,
-    /// The routing table or our limits.
-    Router,
-    /// The instance.
-    Upstream,
-}
-
 impl ProxyError {
     /// The status the client gets; for `ClientGone` the one that is logged. `timeout_status` is the configured one for
     /// an instance that did not answer in time.
@@ -130,6 +123,7 @@ impl ProxyError {
             Self::ClientTimeout => 408,
             Self::BodyTooLarge => 413,
             Self::ClientGone => 499,
+            Self::RouteService => 502,
             Self::Endpoint(cause) => cause.status(),
             Self::NoEndpoints | Self::ConnectionLimit => 503,
             Self::EndpointTimeout => timeout_status,
@@ -145,6 +139,7 @@ impl ProxyError {
             Self::BodyTooLarge => "max-body-size-exceeded".into(),
             Self::ClientTimeout => "client_timeout".into(),
             Self::UnknownRoute | Self::UnknownInstance => "unknown_route".into(),
+            Self::RouteService => "route_service_unsupported".into(),
             Self::NoEndpoints => "no_endpoints".into(),
             Self::ConnectionLimit => "Connection Limit Reached".into(),
             Self::MalformedInstanceHeader => "invalid_cf_app_instance_header".into(),
@@ -164,29 +159,13 @@ impl ProxyError {
             Self::ClientTimeout => "client_timeout",
             Self::UnknownRoute => "unknown_route",
             Self::UnknownInstance => "unknown_instance",
+            Self::RouteService => "route_service_unsupported",
             Self::NoEndpoints => "no_endpoints",
             Self::ConnectionLimit => "connection_limit_reached",
             Self::MalformedInstanceHeader => "invalid_cf_app_instance_header",
             Self::Endpoint(_) => "endpoint_failure",
             Self::EndpointTimeout => "endpoint_timeout",
             Self::ClientGone => "client_gone",
-        }
-    }
-
-    /// Who is to blame.
-    pub fn blame(&self) -> Blame {
-        match self {
-            Self::EmptyHost
-            | Self::BadRequest(_)
-            | Self::HeadTooLarge(_)
-            | Self::BodyTooLarge
-            | Self::ClientTimeout
-            | Self::ConnectMethod
-            | Self::MalformedInstanceHeader
-            | Self::UnknownInstance
-            | Self::ClientGone => Blame::Client,
-            Self::UnknownRoute | Self::NoEndpoints | Self::ConnectionLimit => Blame::Router,
-            Self::Endpoint(_) | Self::EndpointTimeout => Blame::Upstream,
         }
     }
 
@@ -206,6 +185,7 @@ impl ProxyError {
             | Self::ConnectionLimit
             | Self::MalformedInstanceHeader
             | Self::UnknownInstance
+            | Self::RouteService
             | Self::ClientGone => None,
         }
     }
@@ -226,7 +206,8 @@ impl ProxyError {
             | Self::NoEndpoints
             | Self::ConnectionLimit
             | Self::MalformedInstanceHeader
-            | Self::UnknownInstance => Outcome::Cancelled,
+            | Self::UnknownInstance
+            | Self::RouteService => Outcome::Cancelled,
         }
     }
 
@@ -250,6 +231,7 @@ impl ProxyError {
             | Self::ClientGone => true,
             Self::UnknownRoute
             | Self::UnknownInstance
+            | Self::RouteService
             | Self::NoEndpoints
             | Self::ConnectionLimit
             | Self::MalformedInstanceHeader

@@ -16,6 +16,7 @@ pub fn body(error: &ProxyError, status: u16, reason: &str, request: &Head) -> Ve
         }
         ProxyError::MalformedInstanceHeader => "Invalid X-CF-Process-Instance Header".into(),
         ProxyError::UnknownInstance => unknown_instance(request, &host),
+        ProxyError::RouteService => "Support for route services is disabled.".into(),
         ProxyError::Endpoint(cause) if has_only_a_status(*cause) => String::new(),
         ProxyError::Endpoint(_) | ProxyError::EndpointTimeout => {
             "Registered endpoint failed to handle the request.".into()

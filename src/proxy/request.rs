@@ -100,6 +100,9 @@ async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &
     let mut tried = Tried::default();
     loop {
         let endpoint = choose(worker, &pool, &wanted, &settings, &tried, now)?;
+        if endpoint.route_service.is_some() {
+            return Err(ProxyError::RouteService);
+        }
         let mut in_flight = InFlight::begin(pool.clone(), endpoint.clone(), now);
         trip.attempt(&endpoint, &tried);
         let attempt = Attempt { worker, limits: &limits, settings: &settings, fresh: tried.wants_fresh(&endpoint) };

@@ -76,6 +76,19 @@ async fn an_unknown_host_gets_a_404_that_says_so_twice() {
 }
 
 #[tokio::test]
+async fn a_route_that_asks_for_a_route_service_is_refused_rather_than_served_past_it() {
+    let bus = bus::embedded().await;
+    let router = router::on(&bus).await;
+    let guarded = instance::serving("shop.test").registered_with("route_service_url", json!("https://guard.test"));
+    let guarded = guarded.on(&bus).await;
+    router.until(|r| r.knows("shop.test")).await;
+    let response = router.get("shop.test/").await;
+    assert_eq!(response.status(), 502);
+    assert_eq!(response.header("X-Cf-RouterError"), Some("route_service_unsupported"));
+    assert_eq!(guarded.begun(), 0);
+}
+
+#[tokio::test]
 async fn an_error_comes_as_json_to_those_who_prefer_it() {
     let bus = bus::embedded().await;
     let router = router::on(&bus).await;
