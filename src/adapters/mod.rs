@@ -2,3 +2,4 @@
 pub mod admin;
 pub mod bus;
 pub mod resolver;
+pub mod starter;

@@ -1,7 +1,10 @@
 //! Everything that can happen to the control plane.
 
+use std::time::Duration;
+
 use crate::domain::protocol::envelope::{BusEvent, Incoming};
 use crate::domain::table::settings::{ConfiguredRoute, TableSettings};
+use crate::domain::wake::{self, Happening};
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
@@ -18,9 +21,29 @@ pub enum Event {
         settings: TableSettings,
         /// All routes of the configuration; those of the one before that are missing here go.
         routes: Vec<ConfiguredRoute>,
+        /// Sleep and wake.
+        apps: AppSettings,
     },
+    /// Something happened to an app that did not come over the bus: a worker has a visitor, a start was refused, an instance
+    /// answers, or somebody remembers that the app sleeps (its instances are filled in here).
+    App(Happening),
     /// Time has passed.
     Tick,
+}
+
+/// What the operator decides about apps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AppSettings {
+    /// How patient the router is with those that sleep.
+    pub wake: wake::Settings,
+    /// How often `router.stats` is published.
+    pub stats_every: Duration,
+}
+
+impl Default for AppSettings {
+    fn default() -> AppSettings {
+        AppSettings { wake: wake::Settings::default(), stats_every: Duration::from_secs(10) }
+    }
 }
 
 impl From<BusEvent> for Event {

@@ -1,10 +1,12 @@
 //! The control plane as a function: an event and the time go in, effects come out. No clock, no chance, no sockets, so that
 //! a simulation can drive it.
 
+mod apps;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::control::event::Event;
+use crate::control::event::{AppSettings, Event};
 use crate::domain::moment::Moment;
 use crate::domain::protocol::envelope::{Incoming, Outgoing};
 use crate::domain::protocol::heartbeat::{Exited, Heartbeat, Shutdown};
@@ -15,6 +17,7 @@ use crate::domain::protocol::subject;
 use crate::domain::table::settings::{ConfiguredRoute, TableSettings};
 use crate::domain::table::snapshot::Snapshot;
 use crate::domain::table::{Changes, Heard, RouteTable};
+use crate::domain::wake::{self, Apps, Happening, Ignored, LiveApps, Reporter};
 
 /// Ticks are at most so far apart.
 pub const TICK_EVERY: Duration = Duration::from_secs(1);
@@ -48,6 +51,11 @@ pub struct Effects {
     pub heartbeat_age: Option<Duration>,
     /// An instance became known that the platform changed at this Unix time (nanoseconds).
     pub registered: Option<i64>,
+    /// What happened to sleeping apps that others have to act on, in order: starts to ask for, sleeps to remember and to
+    /// forget, waiting requests to let go. What concerns the table or the bus has been done already.
+    pub apps: Vec<wake::Effect>,
+    /// Why something that happened to an app had no effect.
+    pub ignored: Option<Ignored>,
 }
 
 /// Owns the route table and decides what happens to it.
@@ -55,6 +63,14 @@ pub struct Effects {
 pub struct ControlPlane {
     me: RouterStart,
     table: RouteTable,
+    apps: Apps,
+    reporter: Reporter,
+    reported_at: Moment,
+    stats_every: Duration,
+    /// Where answers to `app.list` come in.
+    inbox: String,
+    /// Unix time at `Moment::START`.
+    born: Duration,
     is_connected: bool,
     handled_at: Moment,
     swept_at: Moment,
@@ -64,7 +80,25 @@ impl ControlPlane {
     /// An empty table. `secret` keys its hashes: random in a router, fixed in a test.
     pub fn new(me: RouterStart, settings: TableSettings, secret: u128, now: Moment) -> ControlPlane {
         let table = RouteTable::new(settings, secret);
-        ControlPlane { me, table, is_connected: false, handled_at: now, swept_at: now }
+        let AppSettings { wake, stats_every } = AppSettings::default();
+        ControlPlane {
+            apps: Apps::new(&me.id, wake, Arc::default()),
+            reporter: Reporter::new(&me.id, now),
+            reported_at: now,
+            stats_every,
+            inbox: format!("_INBOX.weighbridge.{}", me.id),
+            born: Duration::ZERO,
+            me,
+            table,
+            is_connected: false,
+            handled_at: now,
+            swept_at: now,
+        }
+    }
+
+    /// It is `unix` (since 1970) now: messages may name such times.
+    pub fn set_wall_clock(&mut self, unix: Duration, now: Moment) {
+        self.born = unix.saturating_sub(now.since(Moment::START));
     }
 
     /// Takes in one event.
@@ -79,9 +113,17 @@ impl ControlPlane {
             Event::Disconnected => {
                 self.is_connected = false;
                 self.table.suspend();
+                self.happen(Happening::BusDown, None, now, &mut effects);
             }
             Event::Message(incoming) => self.on_message(incoming, now, &mut effects),
-            Event::Configured { settings, routes } => self.on_configured(settings, &routes, now, &mut effects),
+            Event::Configured { settings, routes, apps } => {
+                self.on_configured(settings, &routes, now, &mut effects);
+                self.apps.reconfigure(apps.wake);
+                self.stats_every = apps.stats_every;
+            }
+            Event::App(happening) => {
+                self.happen(happening, None, now, &mut effects);
+            }
             Event::Tick => self.on_tick(now, &mut effects),
         }
         effects
@@ -91,6 +133,8 @@ impl ControlPlane {
         self.is_connected = true;
         self.table.resume(now);
         effects.outgoing.push(self.start(subject::START.to_owned()));
+        self.happen(Happening::BusUp, None, now, effects);
+        effects.outgoing.push(self.ask_for_the_list());
     }
 
     fn on_configured(&mut self, to: TableSettings, routes: &[ConfiguredRoute], now: Moment, effects: &mut Effects) {
@@ -105,6 +149,10 @@ impl ControlPlane {
             self.swept_at = now;
             self.table.sweep(now);
         }
+        if self.apps.due().is_some_and(|due| due <= now) {
+            self.happen(Happening::Tick, None, now, effects);
+        }
+        self.report_if_due(now, effects);
     }
 
     fn on_message(&mut self, incoming: Incoming, now: Moment, effects: &mut Effects) {
@@ -125,10 +173,13 @@ impl ControlPlane {
                 effects.outgoing.extend(incoming.reply.map(|reply| self.start(reply)));
                 (subject::GREET, Ok(Heard::Applied))
             }
-            _ => {
-                effects.message = Some(("other", Outcome::Foreign(incoming)));
-                return;
-            }
+            subject => match self.app_subject(subject) {
+                Some(subject) => (subject, self.on_app_message(subject, &incoming, now, effects)),
+                None => {
+                    effects.message = Some(("other", Outcome::Foreign(incoming)));
+                    return;
+                }
+            },
         };
         let outcome = match heard.1 {
             Ok(Heard::Applied) => Outcome::Applied,
@@ -171,9 +222,19 @@ impl ControlPlane {
         self.table.snapshot(now)
     }
 
-    /// When the next `Tick` has something to prune, as far as is known now.
+    /// When the next `Tick` has something to do, as far as is known now.
     pub fn next_due(&self) -> Option<Moment> {
-        self.table.next_due()
+        self.table.next_due().into_iter().chain(self.apps.due()).min()
+    }
+
+    /// What the workers share about each app.
+    pub fn live_apps(&self) -> &Arc<LiveApps> {
+        self.apps.lives()
+    }
+
+    /// The subject to which others answer this router.
+    pub fn inbox(&self) -> &str {
+        &self.inbox
     }
 
     /// What the router says about itself.

@@ -14,6 +14,7 @@ use crate::domain::moment::Moment;
 use crate::domain::protocol::envelope::{BusEvent, Outgoing};
 use crate::domain::protocol::rejection::{Reason, Rejection};
 use crate::domain::table::snapshot::Snapshot;
+use crate::domain::wake::Happening;
 use crate::runtime::clock::Clock;
 use crate::runtime::published::Published;
 use crate::telemetry::metrics::Metrics;
@@ -35,8 +36,10 @@ const MEASURED_MAX: usize = 1024;
 pub struct Ports {
     /// What the bus tells.
     pub bus: mpsc::Receiver<BusEvent>,
-    /// Everything else that happens: reloads.
+    /// Reloads.
     pub events: mpsc::Receiver<Event>,
+    /// What happens to apps beside what the bus tells: visitors, starts, probes.
+    pub happenings: mpsc::Receiver<Happening>,
     /// To the bus.
     pub outgoing: mpsc::Sender<Outgoing>,
     /// Where workers read.
@@ -47,11 +50,11 @@ pub struct Ports {
     pub clock: Clock,
 }
 
-/// Runs until both inboxes are closed. `then` sees the effects of every event after the loop has sent and counted them:
-/// endpoints to resolve (`changes.arrived`), apps that came alive, messages of others.
+/// Runs until the bus and the inbox of reloads are closed. `then` sees the effects of every event after the loop has sent
+/// and counted them: endpoints to resolve (`changes.arrived`), what sleeping apps need of others (`apps`).
 pub async fn run(plane: ControlPlane, ports: Ports, then: impl FnMut(Effects)) {
     let now = ports.clock.now();
-    let Ports { mut bus, mut events, outgoing, published, metrics, clock } = ports;
+    let Ports { mut bus, mut events, mut happenings, outgoing, published, metrics, clock } = ports;
     let mut task = Task {
         plane,
         outgoing,
@@ -65,12 +68,16 @@ pub async fn run(plane: ControlPlane, ports: Ports, then: impl FnMut(Effects)) {
         registered: Vec::new(),
         logged: HashMap::new(),
     };
+    task.set_wall_clock(now);
     task.publish_if_due();
-    let (mut from_bus, mut others) = (Vec::with_capacity(BATCH), Vec::new());
+    let (mut from_bus, mut others, mut about_apps) = (Vec::with_capacity(BATCH), Vec::new(), Vec::new());
     while !(bus.is_closed() && bus.is_empty() && events.is_closed() && events.is_empty()) {
         tokio::select! {
             1.. = bus.recv_many(&mut from_bus, BATCH) => from_bus.drain(..).for_each(|event| task.take(event.into())),
             1.. = events.recv_many(&mut others, BATCH) => others.drain(..).for_each(|event| task.take(event)),
+            1.. = happenings.recv_many(&mut about_apps, BATCH) => {
+                about_apps.drain(..).for_each(|happening| task.take(Event::App(happening)));
+            }
             () = sleep(task.wait()) => {}
         }
         // What is still queued comes first: a lease may be renewed there.
@@ -158,8 +165,13 @@ impl<F: FnMut(Effects)> Task<F> {
             return;
         }
         self.ticked_at = now;
+        self.set_wall_clock(now);
         let effects = self.plane.handle(Event::Tick, now);
         self.apply(effects);
+    }
+
+    fn set_wall_clock(&mut self, now: Moment) {
+        self.plane.set_wall_clock(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), now);
     }
 
     fn next_tick(&self) -> Moment {

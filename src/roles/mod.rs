@@ -3,4 +3,5 @@
 pub mod demo;
 pub mod router;
 
+mod neighbours;
 mod wiring;

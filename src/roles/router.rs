@@ -10,10 +10,11 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use super::neighbours::Neighbours;
 use super::wiring;
 use crate::adapters::admin::{self, Admin, Health};
 use crate::adapters::bus::{self, Bus, embedded::Embedded};
-use crate::adapters::resolver;
+use crate::adapters::{resolver, starter};
 use crate::config::{Config, LogConfig, LogFormat, LogLevel};
 use crate::control::event::Event;
 use crate::control::plane::ControlPlane;
@@ -34,9 +35,25 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::logs::{self, LevelHandle};
 use crate::telemetry::metrics::{Metrics, ROUTES_MAX};
 
-/// What the router listens to on the bus.
-const SUBJECTS: &[&str] =
-    &["router.register", "router.unregister", "router.greet", "dea.heartbeat", "dea.shutdown", "droplet.exited"];
+/// What the router listens to on the bus, beside its own inbox.
+const SUBJECTS: &[&str] = &[
+    "router.register",
+    "router.unregister",
+    "router.greet",
+    "dea.heartbeat",
+    "dea.shutdown",
+    "droplet.exited",
+    "app.park",
+    "app.unpark",
+    "app.sleep",
+    "app.starting",
+    "app.failed",
+    "app.forget",
+    "app.list",
+];
+
+/// What happens to apps beside what the bus tells: so much may wait for the control plane.
+const HAPPENINGS: usize = 4096;
 
 /// Events beside those of the bus that may wait for the control plane.
 const EVENTS: usize = 16;
@@ -148,31 +165,30 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         (None, Some(embedded)) => Bus::Embedded(embedded.clone()),
         (None, None) => unreachable!("without NATS there is an embedded bus"),
     };
-    let attached = bus::start(bus, SUBJECTS, bus::Limits::default(), Dice::seeded(dice.bits()));
     let (events, events_inbox) = mpsc::channel(EVENTS);
+    let (happenings, happenings_inbox) = mpsc::channel(HAPPENINGS);
     let introduction = wiring::introduction(&config.table, http.iter().chain(&https));
     tracing::info!(id = introduction.id, ?http, ?https, %admin, workers = config.workers, "starting");
     let mut plane = ControlPlane::new(introduction, wiring::table(&config), secret, clock.now());
-    let configured = Event::Configured { settings: wiring::table(&config), routes: wiring::routes(&config.route)? };
-    let _nothing_to_send = plane.handle(configured, clock.now());
+    let _nothing_to_send = plane.handle(wiring::configured(&config)?, clock.now());
+    let subjects: Vec<&str> = SUBJECTS.iter().copied().chain([plane.inbox()]).collect();
+    let attached = bus::start(bus, &subjects, bus::Limits::default(), Dice::seeded(dice.bits()));
+    let asks = starter::start(&plane.me().id, attached.outgoing.clone());
     if let Some(snapshot) = plane.snapshot(clock.now()) {
         routes.publish(snapshot);
     }
     let ports = Ports {
         bus: attached.events,
         events: events_inbox,
+        happenings: happenings_inbox,
         outgoing: attached.outgoing.clone(),
         published: routes.clone(),
         metrics: metrics.clone(),
         clock,
     };
     let names = resolver::start(Dice::seeded(dice.bits())).endpoints;
-    tokio::spawn(control::run(plane, ports, move |effects| {
-        for endpoint in effects.changes.arrived.iter().filter(|endpoint| endpoint.address.as_socket().is_none()) {
-            // A full queue is no loss: the endpoint is offered again when it registers anew.
-            let _full = names.try_send(endpoint.clone());
-        }
-    }));
+    let neighbours = Neighbours { names, asks, happenings };
+    tokio::spawn(control::run(plane, ports, move |effects| neighbours.hear(effects)));
 
     let health = Health::new(phase.clone());
     let (primed_sender, primed) = watch::channel(false);
@@ -248,7 +264,7 @@ impl Running {
     /// # Errors
     /// A static route is none, or a file of TLS cannot be used; nothing has changed then.
     pub async fn reload(&mut self, newer: Config, level: Option<&LevelHandle>) -> Result<(), ReloadError> {
-        let configured = Event::Configured { settings: wiring::table(&newer), routes: wiring::routes(&newer.route)? };
+        let configured = wiring::configured(&newer)?;
         let (tls, wanted) = (self.tls.clone(), newer.clone());
         tokio::task::spawn_blocking(move || tls.replace(&wanted)).await.expect("reading files does not panic")?;
         let changes = self.config.changes(&newer);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config::{AccessLogConfig, AccessLogFormat, AccessLogPath, Config, StaticRoute};
 use crate::config::{Isolation as Segments, TableConfig};
+use crate::control::event::{AppSettings, Event};
 use crate::domain::protocol::life::RouterStart;
 use crate::domain::protocol::register::Registration;
 use crate::domain::protocol::rejection::Rejection;
@@ -61,11 +62,19 @@ pub fn table(config: &Config) -> TableSettings {
     }
 }
 
+/// All that the control plane is told of the configuration.
+///
+/// # Errors
+/// A static route is none.
+pub fn configured(config: &Config) -> Result<Event, Rejection> {
+    Ok(Event::Configured { settings: table(config), routes: routes(&config.route)?, apps: AppSettings::default() })
+}
+
 /// Static routes.
 ///
 /// # Errors
 /// A host or path that is no route after all.
-pub fn routes(routes: &[StaticRoute]) -> Result<Vec<ConfiguredRoute>, Rejection> {
+fn routes(routes: &[StaticRoute]) -> Result<Vec<ConfiguredRoute>, Rejection> {
     routes.iter().map(route).collect()
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::Model;
-use weighbridge::control::event::Event;
+use weighbridge::control::event::{AppSettings, Event};
 use weighbridge::control::plane::{ControlPlane, Outcome};
 use weighbridge::domain::balance::Live;
 use weighbridge::domain::dice::Dice;
@@ -298,7 +298,7 @@ impl World {
         routes.sort_by(|a, b| a.uri.as_str().cmp(b.uri.as_str()));
         routes.dedup_by(|a, b| a.uri == b.uri);
         self.configured = routes.clone();
-        self.handle(Event::Configured { settings: self.settings.clone(), routes });
+        self.handle(Event::Configured { settings: self.settings.clone(), routes, apps: AppSettings::default() });
         self.handle(Event::Tick);
     }
 
@@ -385,9 +385,9 @@ impl World {
         match &event {
             Event::Connected => self.model.connect(self.now),
             Event::Disconnected => self.model.disconnect(),
-            Event::Configured { settings, routes } => self.model.configure(settings, routes, self.now),
+            Event::Configured { settings, routes, .. } => self.model.configure(settings, routes, self.now),
             Event::Tick => self.model.tick(self.now),
-            Event::Message(_) => {}
+            Event::Message(_) | Event::App(_) => {}
         }
         self.plane.handle(event, self.now)
     }

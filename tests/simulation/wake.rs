@@ -58,7 +58,7 @@ fn no_request_slips_between_a_park_and_its_answer() {
     let at = Moment::from_nanos(1_000_000_000);
     let mut counted = 0;
     for round in 0..2_000 {
-        let mut apps = Apps::new("me", Settings::default());
+        let mut apps = Apps::new("me", Settings::default(), Arc::default());
         let shop = AppId::new("shop");
         let live = apps.live(&shop);
         let ready = Arc::new(AtomicUsize::new(0));

@@ -64,8 +64,9 @@ fn a_router_says_that_it_is_there_whenever_it_is_connected() {
     let mut world = World::new();
     for _ in 0..2 {
         let effects = world.handle(Event::Connected);
-        let [start] = &effects.outgoing[..] else { panic!("one message goes out") };
-        assert_eq!(start.subject, "router.start");
+        let [start, list] = &effects.outgoing[..] else { panic!("two messages go out") };
+        assert_eq!((start.subject.as_str(), list.subject.as_str()), ("router.start", "app.list"));
+        assert_eq!(list.reply.as_deref(), Some(world.plane.inbox()));
         assert_eq!(RouterStart::decode(&start.payload).as_ref(), Ok(world.plane.me()));
         world.handle(Event::Disconnected);
     }
@@ -95,7 +96,7 @@ fn messages_are_applied_ignored_refused_or_somebody_elses() {
         assert_eq!((label, rejection.reason), (subject, Reason::NotJson));
     }
     assert!(
-        matches!(outcome("app.sleep", "{}"), Some(("other", Outcome::Foreign(message))) if message.subject == "app.sleep")
+        matches!(outcome("app.wake", "{}"), Some(("other", Outcome::Foreign(message))) if message.subject == "app.wake")
     );
 }
 
@@ -147,7 +148,7 @@ fn configured_routes_are_there_before_and_without_a_bus() {
         instances: vec![Registration::at(crate::domain::identity::Address::new("10.0.0.1", 80))],
     };
     let settings = TableSettings { stale_after: Duration::from_secs(60), ..TableSettings::default() };
-    world.handle(Event::Configured { settings, routes: vec![route] });
+    world.handle(Event::Configured { settings, routes: vec![route], apps: AppSettings::default() });
     world.wait(500);
     assert_eq!(world.endpoints().len(), 1);
     assert_eq!(world.plane.me().prune_threshold, Duration::from_secs(60), "what it says follows the configuration");

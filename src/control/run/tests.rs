@@ -5,6 +5,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::control::event::AppSettings;
 use crate::domain::hash::Keyed;
 use crate::domain::protocol::envelope::Incoming;
 use crate::domain::protocol::life::RouterStart;
@@ -42,6 +43,7 @@ impl Router {
         let ports = Ports {
             bus: bus_inbox,
             events: events_inbox,
+            happenings: channel(1).1,
             outgoing: outbox,
             published: published.clone(),
             metrics: metrics.clone(),
@@ -113,7 +115,11 @@ async fn a_reload_is_published_and_the_loop_ends_with_its_inboxes() {
     let address = crate::domain::identity::Address::new("10.0.0.1", 80);
     let instances = vec![crate::domain::protocol::register::Registration::at(address)];
     let routes = vec![ConfiguredRoute { uri, settings: Arc::default(), instances }];
-    router.events.send(Event::Configured { settings: TableSettings::default(), routes }).await.expect("the loop runs");
+    router
+        .events
+        .send(Event::Configured { settings: TableSettings::default(), routes, apps: AppSettings::default() })
+        .await
+        .expect("the loop runs");
     router.until_found("static.test").await;
     drop((router.bus, router.events));
     router.task.await.expect("the loop ends");

@@ -45,6 +45,13 @@ pub fn check(subject: &str, payload: &[u8]) -> Result<(), Rejection> {
         subject::HEARTBEAT => Heartbeat::decode(payload).map(drop),
         subject::SHUTDOWN => Shutdown::decode(payload).map(drop),
         subject::EXITED => Exited::decode(payload).map(drop),
+        app::PARK => app::Park::decode(payload).map(drop),
+        app::UNPARK => app::Unpark::decode(payload).map(drop),
+        app::SLEEP => app::Sleep::decode(payload).map(drop),
+        app::STARTING => app::Starting::decode(payload).map(drop),
+        app::FAILED => app::Failed::decode(payload).map(drop),
+        app::FORGET => app::Forget::decode(payload).map(drop),
+        app::LIST => app::List::decode(payload).map(drop),
         _ => Ok(()),
     }
 }

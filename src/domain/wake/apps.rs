@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::effect::{Effect, Ignored, Instance, Settings};
 use super::episode::{Episode, Turn};
 use super::live::{LiveApp, Stage};
+use super::lives::LiveApps;
 use crate::domain::identity::AppId;
 use crate::domain::moment::Moment;
 use crate::domain::protocol::app::{Failed, Forget, Park, Sleep, Starting, Unpark};
@@ -81,8 +82,7 @@ pub struct Apps {
     /// As it signs its messages.
     router: Arc<str>,
     connected: bool,
-    /// Every app that has an endpoint, a sleeping route, or an episode.
-    lives: HashMap<AppId, Arc<LiveApp>>,
+    lives: Arc<LiveApps>,
     episodes: HashMap<AppId, Timed>,
     due: BTreeSet<(Moment, AppId)>,
 }
@@ -94,13 +94,13 @@ struct Timed {
 }
 
 impl Apps {
-    /// No app is known yet and the bus is not there. `router`: the id it signs messages with.
-    pub fn new(router: &str, settings: Settings) -> Apps {
+    /// Nobody sleeps yet and the bus is not there. `router`: the id it signs messages with.
+    pub fn new(router: &str, settings: Settings, lives: Arc<LiveApps>) -> Apps {
         Apps {
             settings,
             router: router.into(),
             connected: false,
-            lives: HashMap::new(),
+            lives,
             episodes: HashMap::new(),
             due: BTreeSet::new(),
         }
@@ -111,19 +111,14 @@ impl Apps {
         self.settings = settings;
     }
 
-    /// What the workers share about `app`; made at the first call. Endpoints and sleeping routes keep it.
-    pub fn live(&mut self, app: &AppId) -> Arc<LiveApp> {
-        self.lives.entry(app.clone()).or_insert_with(|| Arc::new(LiveApp::new(app.clone()))).clone()
+    /// What the workers share about `app`.
+    pub fn live(&self, app: &AppId) -> Arc<LiveApp> {
+        self.lives.of(app)
     }
 
-    /// All of them, to report on.
-    pub fn lives(&self) -> impl Iterator<Item = &Arc<LiveApp>> {
-        self.lives.values()
-    }
-
-    /// Lets go of apps that have no endpoint, no route and no episode any more. Call it after a report.
-    pub fn sweep(&mut self) {
-        self.lives.retain(|_, live| Arc::strong_count(live) > 1);
+    /// What the workers share about all of them.
+    pub fn lives(&self) -> &Arc<LiveApps> {
+        &self.lives
     }
 
     /// Where `app` is between awake and asleep.

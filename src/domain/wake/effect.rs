@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::identity::{Address, AppId, InstanceId};
+use crate::domain::protocol::app::Sleep;
 use crate::domain::protocol::route_uri::RouteUri;
 
 /// How patient the router is.
@@ -48,16 +49,7 @@ impl Default for Settings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Have the app started: publish `app.wake`, or call whoever starts apps.
-    Ask {
-        /// The app.
-        app: AppId,
-        /// The route somebody asked for.
-        uri: Arc<str>,
-        /// The sleep it is to be woken from.
-        epoch: u64,
-        /// Which start of this sleep it is, as counted by this router from 1. Equal numbers are repeats of one ask.
-        attempt: u32,
-    },
+    Ask(Ask),
     /// Publish `app.unpark`.
     Unpark {
         /// The app.
@@ -74,13 +66,9 @@ pub enum Effect {
         /// How long ago the last one began.
         last_request_ago: Option<Duration>,
     },
-    /// The app sleeps: its routes stay, its endpoints go, the sleep is remembered for other routers.
-    Asleep {
-        /// The app.
-        app: AppId,
-        /// Its routes.
-        uris: Arc<[RouteUri]>,
-    },
+    /// The app sleeps: its routes stay, its endpoints are not picked any more, and the sleep is to be remembered for routers
+    /// that start later, as the message that other routers get.
+    Asleep(Sleep),
     /// Find out whether this instance of a sleeping app answers, and tell by `Happening::Ready` when it does.
     Probe {
         /// The app.
@@ -92,6 +80,8 @@ pub enum Effect {
     Awake {
         /// The app.
         app: AppId,
+        /// The sleep it has woken from.
+        epoch: u64,
         /// From the first visit; `None` if nobody had asked for it.
         took: Option<Duration>,
     },
@@ -107,6 +97,19 @@ pub enum Effect {
         /// Its routes.
         uris: Arc<[RouteUri]>,
     },
+}
+
+/// A start that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// The app.
+    pub app: AppId,
+    /// The route somebody asked for.
+    pub uri: Arc<str>,
+    /// The sleep it is to be woken from.
+    pub epoch: u64,
+    /// Which start of this sleep it is, as counted by this router from 1. Equal numbers are repeats of one ask.
+    pub attempt: u32,
 }
 
 /// Why something that happened had no effect; for a counter.

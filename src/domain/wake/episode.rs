@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::effect::{Effect, Ignored, Instance, Settings};
+use super::effect::{Ask, Effect, Ignored, Instance, Settings};
 use super::learn::Starts;
 use super::live::{Failure, LiveApp, Stage, View};
 use crate::domain::load::Share;
@@ -232,7 +232,7 @@ impl Episode {
         self.leaving_until = turn.now + turn.settings.leaving;
         self.asked = 0;
         self.enter(Phase::Sleeping, turn);
-        turn.effects.push(Effect::Asleep { app: self.live.app().clone(), uris: self.uris.clone() });
+        turn.effects.extend(self.as_message().map(Effect::Asleep));
         // Somebody waits, or the controller never heard that the sleep was called off here.
         if self.live.held() > 0 || self.called_off_here == Some(sleep.epoch) {
             let uri = self.uris.first().map_or_else(|| Arc::from(""), |uri| uri.shared().clone());
@@ -387,7 +387,7 @@ impl Episode {
         let took = took.map(|(took, _)| took);
         self.leaving = Vec::new();
         self.enter(Phase::Awake { forget_at: turn.now + AWAKE_MEMORY }, turn);
-        turn.effects.push(Effect::Awake { app: self.live.app().clone(), took });
+        turn.effects.push(Effect::Awake { app: self.live.app().clone(), epoch: self.epoch, took });
         Ok(())
     }
 
@@ -440,7 +440,7 @@ impl Episode {
         ours.next_ask = turn.settings.asks_over_bus.then(|| turn.now + ours.period);
         let (uri, attempt) = (ours.uri.clone(), self.asked);
         ours.period = (ours.period * 2).min(turn.settings.retry_max);
-        turn.effects.push(Effect::Ask { app: self.live.app().clone(), uri, epoch: self.epoch, attempt });
+        turn.effects.push(Effect::Ask(Ask { app: self.live.app().clone(), uri, epoch: self.epoch, attempt }));
         if begins_anew {
             self.tell_workers(turn);
         }

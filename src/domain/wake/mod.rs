@@ -9,13 +9,15 @@ mod effect;
 mod episode;
 mod learn;
 mod live;
+mod lives;
 mod report;
 mod visitor;
 
 pub use apps::{Apps, Happening};
 pub use digest::Percentiles;
-pub use effect::{Effect, Ignored, Instance, Settings};
+pub use effect::{Ask, Effect, Ignored, Instance, Settings};
 pub use live::{Failure, Happened, Held, InFlight, Knock, LiveApp, Stage, View};
+pub use lives::LiveApps;
 pub use report::Reporter;
 pub use visitor::{Asking, BadIgnore, Ignore, POLL_TYPE, Visitor};
 

@@ -1,5 +1,6 @@
 //! Episodes as text: a line is `seconds happening -> effects [stage]`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
@@ -62,10 +63,10 @@ fn happening(words: &[&str]) -> Happening {
 
 fn shown(effect: &Effect) -> String {
     match effect {
-        Effect::Ask { epoch, attempt, .. } => format!("ask {epoch}#{attempt}"),
+        Effect::Ask(ask) => format!("ask {}#{}", ask.epoch, ask.attempt),
         Effect::Unpark { epoch, .. } => format!("unpark {epoch}"),
         Effect::AnswerPark { in_flight, .. } => format!("answer {in_flight}"),
-        Effect::Asleep { .. } => "asleep".into(),
+        Effect::Asleep(_) => "asleep".into(),
         Effect::Probe { instance, .. } => format!("probe {}", instance.id),
         Effect::Awake { took: None, .. } => "awake".into(),
         Effect::Awake { took: Some(took), .. } => format!("awake after {}", took.as_secs_f64()),
@@ -96,7 +97,7 @@ fn check(script: &str) -> Apps {
 
 #[track_caller]
 fn check_with(settings: Settings, script: &str) -> Apps {
-    let mut apps = Apps::new("me", settings);
+    let mut apps = Apps::new("me", settings, Arc::default());
     apps.handle(Happening::BusUp, at(0.0)).expect("the bus is new");
     run(&mut apps, script);
     apps
@@ -123,7 +124,7 @@ fn asks_are_repeated_less_and_less_often_until_the_deadline() {
     let mut asked_at = Vec::new();
     while let Some(due) = apps.due().filter(|due| *due <= at(300.0)) {
         match apps.handle(Happening::Tick, due).expect("a timer").as_slice() {
-            [Effect::Ask { attempt: 1, epoch: 1, .. }] => asked_at.push(due.as_nanos() / 1_000_000_000),
+            [Effect::Ask(Ask { attempt: 1, epoch: 1, .. })] => asked_at.push(due.as_nanos() / 1_000_000_000),
             [Effect::Failed { .. }] => assert_eq!(due, at(300.0)),
             other => panic!("{other:?}"),
         }
@@ -176,7 +177,7 @@ fn an_ask_that_somebody_carries_is_not_repeated_but_its_refusal_counts() {
          8 refused 1 2 -> [starting]
          16 tick -> ask 1#3 [starting]
          17 refused 1 3 -> failed [failed]";
-    let mut apps = check_with(settings, script);
+    let apps = check_with(settings, script);
     assert_eq!(apps.live(&shop()).view().failure, Some(Failure::Told("status 500".into())));
 }
 
@@ -332,13 +333,13 @@ fn an_app_that_stays_awake_is_forgotten_after_a_week() {
     assert_eq!(apps.count(), [1, 0, 0, 0, 0]);
     run(&mut apps, "604801 tick -> [awake]");
     assert_eq!(apps.count(), [0; 5]);
-    apps.sweep();
-    assert_eq!(apps.lives().count(), 0);
+    apps.lives().sweep();
+    assert!(apps.lives().all().is_empty());
 }
 
 #[test]
 fn what_earlier_starts_took_is_expected_of_the_next() {
-    let mut apps = check(
+    let apps = check(
         "0 sleep 1 -> asleep [sleeping]
          1 want -> ask 1#1 [starting]
          5 ready new -> awake after 4 [awake]
@@ -352,7 +353,7 @@ fn what_earlier_starts_took_is_expected_of_the_next() {
 
 #[test]
 fn until_then_the_platform_is_believed() {
-    let mut apps = Apps::new("me", Settings::default());
+    let mut apps = Apps::new("me", Settings::default(), Arc::default());
     let told = Sleep { ready_after: Some(Duration::from_secs(9)), ..sleep(1) };
     apps.handle(Happening::Sleep(told.clone(), Vec::new()), at(0.0)).expect("a first sleep");
     assert_eq!(apps.live(&shop()).view().expected, Some(Duration::from_secs(9)));
@@ -367,7 +368,7 @@ fn no_more_apps_are_remembered_than_allowed() {
 
 #[test]
 fn the_answer_to_a_park_tells_how_long_nobody_came() {
-    let mut apps = Apps::new("me", Settings::default());
+    let mut apps = Apps::new("me", Settings::default(), Arc::default());
     let request = LiveApp::begin(apps.live(&shop()), at(3.0));
     let park = || Happening::Park(Park { app: shop(), uris: [].into(), epoch: 1 });
     let answer =
@@ -379,7 +380,7 @@ fn the_answer_to_a_park_tells_how_long_nobody_came() {
 
 #[test]
 fn reports_tell_what_happened_since_the_last_one() {
-    let mut apps = Apps::new("me", Settings::default());
+    let apps = Apps::new("me", Settings::default(), Arc::default());
     let mut reporter = Reporter::new("0-2c1e", at(0.0));
     let mut request = LiveApp::begin(apps.live(&shop()), at(1.0));
     request.answered(200, Duration::from_millis(4));
@@ -388,23 +389,23 @@ fn reports_tell_what_happened_since_the_last_one() {
     let texts = |reports: Vec<bytes::Bytes>| {
         reports.iter().map(|report| String::from_utf8_lossy(report).into_owned()).collect::<Vec<_>>()
     };
-    let [first] = texts(reporter.report(apps.lives(), at(10.0))).try_into().expect("one message");
+    let [first] = texts(reporter.report(apps.lives().all().iter(), at(10.0))).try_into().expect("one message");
     assert!(
         first.starts_with(r#"{"router":"0-2c1e","seq":1,"interval_ms":10000,"apps":{"shop":{"requests":1,"#),
         "{first}"
     );
     assert!(first.contains(r#""last_request_ms_ago":9000,"status":{"2xx":1},"latency_ms":{"p50":"#), "{first}");
-    let second = texts(reporter.report(apps.lives(), at(20.0)));
+    let second = texts(reporter.report(apps.lives().all().iter(), at(20.0)));
     assert_eq!(second, [r#"{"router":"0-2c1e","seq":2,"interval_ms":10000,"apps":{}}"#]);
 }
 
 #[test]
 fn a_report_on_many_apps_comes_in_parts_that_the_bus_carries() {
-    let mut apps = Apps::new("me", Settings::default());
+    let apps = Apps::new("me", Settings::default(), Arc::default());
     for n in 0..3000 {
         drop(LiveApp::begin(apps.live(&AppId::new(&format!("{n:036}"))), at(1.0)));
     }
-    let reports = Reporter::new("me", at(0.0)).report(apps.lives(), at(1.0));
+    let reports = Reporter::new("me", at(0.0)).report(apps.lives().all().iter(), at(1.0));
     assert!(reports.len() > 1 && reports.iter().all(|report| report.len() < 1 << 20));
     let apps_of = |report: &bytes::Bytes| {
         let read: serde_json::Value = serde_json::from_slice(report).expect("JSON");

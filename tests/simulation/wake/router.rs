@@ -9,7 +9,9 @@ use weighbridge::domain::moment::Moment;
 use weighbridge::domain::protocol::app::{
     self, Failed, List, ListAnswer, Park, ParkAnswer, Sleep, Starting, Unpark, Wake,
 };
-use weighbridge::domain::wake::{Apps, Effect, Happening, Held, InFlight, Instance, Knock, LiveApp, Settings, Stage};
+use weighbridge::domain::wake::{
+    Apps, Ask, Effect, Happening, Held, InFlight, Instance, Knock, LiveApp, Settings, Stage,
+};
 
 use super::chance;
 use super::world::{Around, Letter, ROUTERS, To, app_name};
@@ -55,7 +57,7 @@ fn instance(name: &str) -> Instance {
 impl Router {
     pub fn new(index: usize, life: u32, now: Moment) -> Router {
         let name = format!("router-{index}.{life}");
-        let mut apps = Apps::new(&name, Settings::default());
+        let mut apps = Apps::new(&name, Settings::default(), Arc::default());
         apps.handle(Happening::BusUp, now).expect("the bus is new");
         Router {
             index,
@@ -231,7 +233,7 @@ impl Router {
 
     fn effect(&mut self, effect: Effect, around: &mut Around) {
         match effect {
-            Effect::Ask { app, uri, epoch, attempt } => {
+            Effect::Ask(Ask { app, uri, epoch, attempt }) => {
                 self.check_ask(&app, epoch, attempt, around);
                 let router = self.name.as_str().into();
                 let wake = Wake { app, uri, epoch, router, at_unix_ms: 0, attempt };
@@ -247,7 +249,7 @@ impl Router {
                 let answer = ParkAnswer { router: self.name.as_str().into(), app, in_flight, last_request_ms_ago };
                 around.send(To::Controller, "answer", &answer.encode());
             }
-            Effect::Asleep { app, .. } => {
+            Effect::Asleep(Sleep { app, .. }) => {
                 self.check_epoch(&app, around);
                 self.table.retain(|(of, _), _| *of != app);
                 self.attempts.remove(&app);

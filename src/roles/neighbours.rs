@@ -1,0 +1,47 @@
+//! Who acts on what the control plane has decided: the resolver of names, and whoever starts apps. Nobody is waited for.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::control::plane::Effects;
+use crate::domain::endpoint::Endpoint;
+use crate::domain::wake::{Ask, Effect, Happening};
+
+/// The ways to all of them.
+#[derive(Debug)]
+pub(super) struct Neighbours {
+    /// Resolves the names of instances.
+    pub(super) names: mpsc::Sender<Arc<Endpoint>>,
+    /// Starts apps.
+    pub(super) asks: mpsc::Sender<Ask>,
+    /// The way back to the control plane.
+    pub(super) happenings: mpsc::Sender<Happening>,
+}
+
+impl Neighbours {
+    /// Hands on what is to be done.
+    pub(super) fn hear(&self, effects: Effects) {
+        for endpoint in effects.changes.arrived.iter().filter(|endpoint| endpoint.has_name()) {
+            // A full queue is no loss: the endpoint is offered again when it registers anew.
+            let _full = self.names.try_send(endpoint.clone());
+        }
+        effects.apps.into_iter().for_each(|effect| self.act(effect));
+    }
+
+    fn act(&self, effect: Effect) {
+        match effect {
+            Effect::Ask(ask) => {
+                if let Err(error) = self.asks.try_send(ask) {
+                    let Ask { app, epoch, attempt, .. } = error.into_inner();
+                    let message = "too many apps are being started at this time".into();
+                    // If that queue is full as well: the app fails when its deadline is over.
+                    let _full = self.happenings.try_send(Happening::Refused { app, epoch, attempt, message });
+                }
+            }
+            Effect::Asleep(_) | Effect::Awake { .. } | Effect::Forgotten { .. } => {} // to be remembered by others
+            Effect::Probe { .. } | Effect::Failed { .. } => {}
+            Effect::Unpark { .. } | Effect::AnswerPark { .. } => {} // done by the control plane
+        }
+    }
+}
