@@ -737,7 +737,7 @@ impl Router {
                 agent: Some(AgentId::new(&format!("host-{}", spec.host))),
                 ..Facts::at(Address::new("10.0.0.1", 1024 + id as u16))
             };
-            Arc::new(Endpoint::new(id as u64, facts, Arc::clone(&lives[id])))
+            Arc::new(Endpoint::new(id as u64, facts, Arc::clone(&lives[id]), Arc::default()))
         };
         let endpoints: Vec<Arc<Endpoint>> = scenario.instances.iter().enumerate().map(endpoint).collect();
         let pool = |app: usize| Pool {
@@ -749,6 +749,7 @@ impl Router {
             max_conns: 0,
             settings: Arc::default(),
             fleet: Arc::new(Fleet::default()),
+            sleeper: None,
             derived: Default::default(),
         };
         Router { pools: (0..scenario.apps()).map(pool).collect(), lives }

@@ -73,7 +73,7 @@ fn pool(strategy: Strategy, size: usize) -> Pool {
             agent: Some(AgentId::new(&format!("host-{}", i / 4))),
             ..Facts::at(Address::new(&format!("10.0.{}.{}", i / 250, i % 250), 8080))
         };
-        Arc::new(Endpoint::new(i as u64, facts, Arc::new(live)))
+        Arc::new(Endpoint::new(i as u64, facts, Arc::new(live), Arc::default()))
     };
     let pool = Pool {
         route: "shop.test".into(),
@@ -84,6 +84,7 @@ fn pool(strategy: Strategy, size: usize) -> Pool {
         max_conns: 1000,
         settings: Arc::default(),
         fleet: fleet.clone(),
+        sleeper: None,
         derived: Default::default(),
     };
     recompute(&pool, &ScoreConfig::default(), NOW);

@@ -45,7 +45,7 @@ pub fn telemetry(criterion: &mut Criterion) {
         index: "0".into(),
         ..Facts::at(Address::new("10.0.16.5", 61_001))
     };
-    let endpoint = Endpoint::new(1, facts, Arc::new(Live::new(Moment::START)));
+    let endpoint = Endpoint::new(1, facts, Arc::new(Live::new(Moment::START)), Arc::default());
     for (name, format) in [("json", Format::Json), ("gorouter", Format::Gorouter)] {
         // Records that the writer cannot keep up with are dropped: what is measured is the worker's part.
         let log = AccessLog::start(Destination::File("/dev/null".into()), format, Arc::default()).expect("it is there");

@@ -183,7 +183,7 @@ mod tests {
 
     fn endpoint(serial: u64, host: &str) -> Arc<Endpoint> {
         let facts = Facts::at(Address::new(host, 8000 + serial as u16));
-        Arc::new(Endpoint::new(serial, facts, Arc::new(Live::new(Moment::START))))
+        Arc::new(Endpoint::new(serial, facts, Arc::new(Live::new(Moment::START)), Arc::default()))
     }
 
     fn names() -> Names {

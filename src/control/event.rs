@@ -38,11 +38,13 @@ pub struct AppSettings {
     pub wake: wake::Settings,
     /// How often `router.stats` is published.
     pub stats_every: Duration,
+    /// Requests that waited for an app and are on their way to one of its instances at a time.
+    pub release_concurrency: usize,
 }
 
 impl Default for AppSettings {
     fn default() -> AppSettings {
-        AppSettings { wake: wake::Settings::default(), stats_every: Duration::from_secs(10) }
+        AppSettings { wake: wake::Settings::default(), stats_every: Duration::from_secs(10), release_concurrency: 32 }
     }
 }
 

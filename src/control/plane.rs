@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::control::event::{AppSettings, Event};
+use crate::domain::endpoint::Endpoint;
 use crate::domain::moment::Moment;
 use crate::domain::protocol::envelope::{Incoming, Outgoing};
 use crate::domain::protocol::heartbeat::{Exited, Heartbeat, Shutdown};
@@ -17,7 +18,7 @@ use crate::domain::protocol::subject;
 use crate::domain::table::settings::{ConfiguredRoute, TableSettings};
 use crate::domain::table::snapshot::Snapshot;
 use crate::domain::table::{Changes, Heard, RouteTable};
-use crate::domain::wake::{self, Apps, Happening, Ignored, LiveApps, Reporter};
+use crate::domain::wake::{self, Apps, Happening, Ignored, LiveApp, LiveApps, Reporter};
 
 /// Ticks are at most so far apart.
 pub const TICK_EVERY: Duration = Duration::from_secs(1);
@@ -56,6 +57,11 @@ pub struct Effects {
     pub apps: Vec<wake::Effect>,
     /// Why something that happened to an app had no effect.
     pub ignored: Option<Ignored>,
+    /// Instances of sleeping apps to find out about: `Happening::Ready` when one answers.
+    pub probes: Vec<Arc<Endpoint>>,
+    /// Apps whose waiting requests know more from the next snapshot on, and how many of them may be on their way to instances
+    /// at a time.
+    pub settled: Vec<(Arc<LiveApp>, usize)>,
 }
 
 /// Owns the route table and decides what happens to it.
@@ -67,6 +73,7 @@ pub struct ControlPlane {
     reporter: Reporter,
     reported_at: Moment,
     stats_every: Duration,
+    release_concurrency: usize,
     /// Where answers to `app.list` come in.
     inbox: String,
     /// Unix time at `Moment::START`.
@@ -80,12 +87,13 @@ impl ControlPlane {
     /// An empty table. `secret` keys its hashes: random in a router, fixed in a test.
     pub fn new(me: RouterStart, settings: TableSettings, secret: u128, now: Moment) -> ControlPlane {
         let table = RouteTable::new(settings, secret);
-        let AppSettings { wake, stats_every } = AppSettings::default();
+        let AppSettings { wake, stats_every, release_concurrency } = AppSettings::default();
         ControlPlane {
-            apps: Apps::new(&me.id, wake, Arc::default()),
+            apps: Apps::new(&me.id, wake, table.live_apps().clone()),
             reporter: Reporter::new(&me.id, now),
             reported_at: now,
             stats_every,
+            release_concurrency,
             inbox: format!("_INBOX.weighbridge.{}", me.id),
             born: Duration::ZERO,
             me,
@@ -119,13 +127,14 @@ impl ControlPlane {
             Event::Configured { settings, routes, apps } => {
                 self.on_configured(settings, &routes, now, &mut effects);
                 self.apps.reconfigure(apps.wake);
-                self.stats_every = apps.stats_every;
+                (self.stats_every, self.release_concurrency) = (apps.stats_every, apps.release_concurrency);
             }
             Event::App(happening) => {
                 self.happen(happening, None, now, &mut effects);
             }
             Event::Tick => self.on_tick(now, &mut effects),
         }
+        self.follow_instances(now, &mut effects);
         effects
     }
 

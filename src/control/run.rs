@@ -14,7 +14,7 @@ use crate::domain::moment::Moment;
 use crate::domain::protocol::envelope::{BusEvent, Outgoing};
 use crate::domain::protocol::rejection::{Reason, Rejection};
 use crate::domain::table::snapshot::Snapshot;
-use crate::domain::wake::Happening;
+use crate::domain::wake::{Happening, LiveApp};
 use crate::runtime::clock::Clock;
 use crate::runtime::published::Published;
 use crate::telemetry::metrics::Metrics;
@@ -65,6 +65,7 @@ pub async fn run(plane: ControlPlane, ports: Ports, then: impl FnMut(Effects)) {
         ticked_at: now,
         published_at: None,
         has_news: true,
+        settled: Vec::new(),
         registered: Vec::new(),
         logged: HashMap::new(),
     };
@@ -99,6 +100,8 @@ struct Task<F> {
     published_at: Option<Moment>,
     /// Whether something happened since the last publication.
     has_news: bool,
+    /// Apps whose waiting requests are to be let go after the next publication, and how many at a time.
+    settled: Vec<(Arc<LiveApp>, usize)>,
     /// Unix times (nanoseconds) of instances that were registered since the last publication.
     registered: Vec<i64>,
     /// When a rejection for this reason was last logged.
@@ -135,6 +138,7 @@ impl<F: FnMut(Effects)> Task<F> {
         if self.registered.len() < MEASURED_MAX {
             self.registered.extend(effects.registered);
         }
+        self.settled.append(&mut effects.settled);
         (self.then)(effects);
     }
 
@@ -188,6 +192,8 @@ impl<F: FnMut(Effects)> Task<F> {
         let snapshot = self.plane.snapshot(began);
         let is_new = snapshot.is_some();
         snapshot.into_iter().for_each(|snapshot| self.published.publish(snapshot));
+        // Only now: who is let go looks into the newest snapshot.
+        self.settled.drain(..).for_each(|(app, at_a_time)| app.let_go(at_a_time));
         let ended = self.clock.now();
         // Counted from the end: however long it takes, events get their turn.
         self.published_at = Some(ended);

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::balance::live::Live;
 use super::identity::{Address, AgentId, AppId, InstanceId};
 use super::tags::Tags;
+use super::wake::LiveApp;
 
 /// How an endpoint is spoken to above TCP or TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -86,15 +87,17 @@ pub struct Endpoint {
     pub facts: Facts,
     /// What changes: in-flight counts, latency, failures, reported load.
     pub live: Arc<Live>,
+    /// The same for its app as a whole: at which stage of sleep it is, how much it is used.
+    pub live_app: Arc<LiveApp>,
     /// The socket address when the host is a name, once it has been resolved (by the control side, again and again).
     pub resolved: Mutex<Option<SocketAddr>>,
 }
 
 impl Endpoint {
     /// An endpoint that is known for the first time; an IP address is resolved at birth.
-    pub fn new(serial: u64, facts: Facts, live: Arc<Live>) -> Endpoint {
+    pub fn new(serial: u64, facts: Facts, live: Arc<Live>, live_app: Arc<LiveApp>) -> Endpoint {
         let resolved = Mutex::new(facts.address.as_socket());
-        Endpoint { serial, facts, live, resolved }
+        Endpoint { serial, facts, live, live_app, resolved }
     }
 
     /// Where to connect to, if that is known yet.

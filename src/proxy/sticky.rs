@@ -135,7 +135,7 @@ mod tests {
     #[track_caller]
     fn check_pinning(mode: StickyMode, set: &str, asked: Option<&str>, expected: Option<&str>) {
         let facts = Facts { instance: InstanceId::new("i-2"), ..Facts::at(Address::new("10.0.0.1", 80)) };
-        let endpoint = Endpoint::new(1, facts, Arc::new(Live::new(Moment::START)));
+        let endpoint = Endpoint::new(1, facts, Arc::new(Live::new(Moment::START)), Arc::default());
         let response = head(&[("Set-Cookie", "other=1; Secure"), ("Set-Cookie", set)]);
         let cookie = pinning_cookie(&response, asked, &endpoint, "/Shop", &sticky(mode));
         assert_eq!(cookie.as_deref(), expected, "{set}");

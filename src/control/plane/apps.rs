@@ -2,12 +2,14 @@
 //! from it for the table and the bus is done here, the rest is handed on.
 
 use super::{ControlPlane, Effects};
+use crate::domain::endpoint::Endpoint;
+use crate::domain::identity::AppId;
 use crate::domain::moment::Moment;
 use crate::domain::protocol::app::{self, Failed, Forget, List, ListAnswer, Park, ParkAnswer, Sleep, Starting, Unpark};
 use crate::domain::protocol::envelope::{Incoming, Outgoing};
 use crate::domain::protocol::rejection::Rejection;
 use crate::domain::table::Heard;
-use crate::domain::wake::{Effect, Happening};
+use crate::domain::wake::{Effect, Happening, Instance};
 
 /// The label of answers to `app.list`, which come on a subject of the router's own.
 const LISTED: &str = "app.list answer";
@@ -63,9 +65,19 @@ impl ControlPlane {
         now: Moment,
         effects: &mut Effects,
     ) -> Heard {
+        let happening = match happening {
+            Happening::Sleep(sleep, _) if !self.table.has_room_to_sleep(&sleep.uris) => return Heard::Full,
+            Happening::Sleep(sleep, _) => {
+                let instances = self.table.instances_of(&sleep.app);
+                Happening::Sleep(sleep, instances)
+            }
+            // It has gone since it answered: the app would be awake without anybody to serve it.
+            Happening::Ready { instance, .. } if self.table.instance(&instance).is_none() => return Heard::Ignored,
+            other => other,
+        };
         match self.apps.handle(happening, now) {
             Ok(follows) => {
-                follows.into_iter().for_each(|effect| self.carry_out(effect, reply, effects));
+                follows.into_iter().for_each(|effect| self.carry_out(effect, reply, now, effects));
                 Heard::Applied
             }
             Err(ignored) => {
@@ -75,7 +87,20 @@ impl ControlPlane {
         }
     }
 
-    fn carry_out(&mut self, effect: Effect, reply: Option<&str>, effects: &mut Effects) {
+    fn carry_out(&mut self, effect: Effect, reply: Option<&str>, now: Moment, effects: &mut Effects) {
+        match &effect {
+            Effect::Asleep(Sleep { app, uris, .. }) => self.table.sleep(app, uris, now),
+            Effect::Awake { app, .. } => self.table.wake(app, now),
+            Effect::Forgotten { app, .. } => self.table.forget(app, now),
+            Effect::Ask(_)
+            | Effect::Failed { .. }
+            | Effect::Probe { .. }
+            | Effect::Unpark { .. }
+            | Effect::AnswerPark { .. } => {}
+        }
+        if let Effect::Awake { app, .. } | Effect::Failed { app } | Effect::Forgotten { app, .. } = &effect {
+            self.settle(app, effects);
+        }
         let router = || self.me.id.as_str().into();
         match effect {
             Effect::Unpark { app, epoch } => {
@@ -86,8 +111,45 @@ impl ControlPlane {
                 let answer = ParkAnswer { router: router(), app, in_flight, last_request_ms_ago };
                 effects.outgoing.extend(reply.map(|reply| message(reply, answer.encode())));
             }
-            other => effects.apps.push(other),
+            Effect::Probe { instance, .. } => effects.probes.extend(self.table.instance(&instance).cloned()),
+            Effect::Ask(_)
+            | Effect::Asleep(_)
+            | Effect::Awake { .. }
+            | Effect::Failed { .. }
+            | Effect::Forgotten { .. } => effects.apps.push(effect),
         }
+    }
+
+    /// The instances that the table heard of, and those that it lost: sleeping apps are about them.
+    pub(super) fn follow_instances(&mut self, now: Moment, effects: &mut Effects) {
+        for endpoint in std::mem::take(&mut effects.changes.stirred) {
+            self.happen(
+                Happening::Registered { app: endpoint.app.clone(), instance: instance(&endpoint) },
+                None,
+                now,
+                effects,
+            );
+        }
+        for at in 0..effects.changes.left.len() {
+            let endpoint = effects.changes.left[at].1.clone();
+            let gone = instance(&endpoint);
+            if endpoint.live_app.stage().is_asleep() && self.table.instance(&gone).is_none() {
+                self.happen(Happening::Gone { app: endpoint.app.clone(), instance: gone }, None, now, effects);
+            }
+        }
+        for at in 0..effects.changes.arrived.len() {
+            let live = &effects.changes.arrived[at].live_app;
+            if live.held() > 0 && !live.stage().is_asleep() {
+                let app = live.app().clone();
+                self.settle(&app, effects);
+            }
+        }
+    }
+
+    fn settle(&self, app: &AppId, effects: &mut Effects) {
+        let live = self.apps.live(app);
+        let instances = self.table.instances_of(app).len().max(1);
+        effects.settled.push((live, instances.saturating_mul(self.release_concurrency)));
     }
 
     /// Other routers may know of apps that fell asleep while this one was away.
@@ -114,6 +176,10 @@ impl ControlPlane {
         lives.sweep();
         effects.outgoing.extend(reports.into_iter().map(|report| message(app::STATS, report)));
     }
+}
+
+fn instance(endpoint: &Endpoint) -> Instance {
+    Instance { address: endpoint.address.clone(), id: endpoint.instance.clone() }
 }
 
 fn message(subject: &str, payload: bytes::Bytes) -> Outgoing {

@@ -1,5 +1,7 @@
 //! What the control plane answers to, and how it takes outages, reloads and standstills.
 
+mod apps;
+
 use bytes::Bytes;
 
 use super::*;

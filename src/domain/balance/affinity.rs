@@ -119,7 +119,8 @@ mod tests {
 
     #[test]
     fn an_instance_without_an_id_is_never_pinned_to() {
-        let nameless = Arc::new(Endpoint::new(0, Facts::at(Address::new("a", 80)), Arc::new(Live::new(NOW))));
+        let nameless =
+            Arc::new(Endpoint::new(0, Facts::at(Address::new("a", 80)), Arc::new(Live::new(NOW)), Arc::default()));
         check_pinned(&of(Strategy::Adaptive, Box::new([nameless])), "", None);
     }
 
@@ -131,7 +132,7 @@ mod tests {
             tags: Tags::new(process.map(|id| ("process_id", id))),
             ..Facts::at(Address::new(&format!("{app}-{index}"), 80))
         };
-        Arc::new(Endpoint::new(serial, facts, Arc::new(Live::new(NOW))))
+        Arc::new(Endpoint::new(serial, facts, Arc::new(Live::new(NOW)), Arc::default()))
     }
 
     #[test]

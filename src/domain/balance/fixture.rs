@@ -46,6 +46,7 @@ pub(super) fn of(strategy: Strategy, endpoints: Box<[Arc<Endpoint>]>) -> Pool {
         max_conns: 0,
         settings: Arc::default(),
         fleet: Arc::new(Fleet::default()),
+        sleeper: None,
         derived: Derived::default(),
     }
 }
@@ -86,7 +87,7 @@ fn endpoint((serial, line): (usize, &str)) -> Arc<Endpoint> {
     if !instance.is_unknown() || !host.is_unknown() {
         live.reported(instance, host, INTERVAL, NOW);
     }
-    Arc::new(Endpoint::new(serial as u64, facts, Arc::new(live)))
+    Arc::new(Endpoint::new(serial as u64, facts, Arc::new(live), Arc::default()))
 }
 
 /// The endpoint of that name.

@@ -196,6 +196,11 @@ impl Live {
         }
     }
 
+    /// Its app has just woken up: it begins slowly.
+    pub fn begin_slowly(&self, now: Moment) {
+        self.born.store(now.as_nanos(), Relaxed);
+    }
+
     /// Requests sent and not yet answered with a response head.
     pub fn waiting(&self) -> u32 {
         self.waiting.load(Relaxed)

@@ -138,6 +138,7 @@ impl RouteTable {
             };
             self.set_state(no, state, now, changes);
             self.report(no, entry.load, beat.load, self.agents[agent].interval, now);
+            self.note_if_stirred(no, changes);
         }
     }
 

@@ -115,7 +115,8 @@ impl RouteTable {
 
     fn new_instance(&mut self, facts: &Facts, now: Moment) -> u32 {
         self.serial += 1;
-        let endpoint = Arc::new(Endpoint::new(self.serial, facts.clone(), Arc::new(Live::new(now))));
+        let live_app = self.lives.of(&facts.app);
+        let endpoint = Arc::new(Endpoint::new(self.serial, facts.clone(), Arc::new(Live::new(now)), live_app));
         let no = self.instances.insert(Instance {
             endpoint,
             app: Default::default(),
@@ -188,6 +189,7 @@ impl RouteTable {
         };
         self.routes[route].members.push(member);
         self.routes[route].empty_since = None;
+        self.routes[route].is_no_more = false;
         self.touch(route);
     }
 
@@ -236,7 +238,9 @@ impl RouteTable {
             self.serial += 1;
             self.serial
         };
-        let endpoint = Endpoint::new(serial, facts.clone(), known.live.clone());
+        let same_app = known.app == facts.app;
+        let live_app = if same_app { known.live_app.clone() } else { self.lives.of(&facts.app) };
+        let endpoint = Endpoint::new(serial, facts.clone(), known.live.clone(), live_app);
         *endpoint.resolved.lock() = known.socket_address();
         let endpoint = Arc::new(endpoint);
         self.instances[no].endpoint = endpoint.clone();
@@ -256,6 +260,8 @@ impl RouteTable {
             configured: None,
             fleet: Arc::new(Fleet::default()),
             empty_since: Some(now),
+            sleepers: Vec::new(),
+            is_no_more: false,
             due: NEVER,
             pool: None,
             dirty: false,

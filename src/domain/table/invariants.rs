@@ -53,12 +53,10 @@ impl RouteTable {
             addresses.sort_unstable();
             addresses.dedup();
             assert_eq!(addresses.len(), route.members.len(), "an address is on a route once");
-            let is_as_published = route.pool.as_ref().is_some_and(|pool| {
-                pool.endpoints
-                    .iter()
-                    .map(Arc::as_ptr)
-                    .eq(route.members.iter().map(|member| Arc::as_ptr(&member.endpoint)))
-            });
+            let is_as_published = route
+                .pool
+                .as_ref()
+                .is_some_and(|pool| pool.endpoints.iter().map(Arc::as_ptr).eq(route.awake().map(Arc::as_ptr)));
             assert!(route.dirty || is_as_published, "a route that differs from its pool is to be built afresh");
         }
         assert_eq!(self.route_of.len(), self.routes.len());

@@ -11,6 +11,7 @@ mod lease;
 mod publish;
 mod records;
 mod slab;
+mod sleep;
 
 pub mod settings;
 pub mod snapshot;
@@ -35,6 +36,7 @@ use super::identity::{Address, AgentId, AppId, InstanceId};
 use super::moment::Moment;
 use super::protocol::register::Registration;
 use super::protocol::route_uri::RouteUri;
+use super::wake::LiveApps;
 
 /// Why an endpoint left a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,6 +78,8 @@ pub struct Changes {
     pub started: Vec<Arc<Endpoint>>,
     /// Endpoints that left a route.
     pub left: Vec<(Departure, Arc<Endpoint>)>,
+    /// Instances of sleeping apps that gave a sign of life and say that they run.
+    pub stirred: Vec<Arc<Endpoint>>,
 }
 
 /// Whether a message had something to say to this router.
@@ -107,6 +111,11 @@ pub struct RouteTable {
     by_app: HashMap<AppId, Few, Keyed>,
     /// Endpoints of all routes together.
     endpoints: usize,
+    lives: Arc<LiveApps>,
+    /// The routes that each sleeping app keeps known.
+    asleep: HashMap<AppId, Vec<u32>, Keyed>,
+    /// Those of all of them together.
+    kept: usize,
 
     agenda: Agenda,
     /// Nobody is pruned: the bus is away.
@@ -146,6 +155,9 @@ impl RouteTable {
             by_id: HashMap::with_hasher(hasher.clone()),
             by_app: HashMap::with_hasher(hasher.clone()),
             endpoints: 0,
+            lives: Arc::default(),
+            asleep: HashMap::with_hasher(hasher.clone()),
+            kept: 0,
             agenda: Agenda::default(),
             suspended: true,
             grace_from: Moment::START,
@@ -176,6 +188,7 @@ impl RouteTable {
         let enrolled = self.enrol(facts, &registration.uris, wish, Origin::Registration, lease, now, changes);
         if let Some(no) = enrolled {
             self.report_registration(no, registration, now);
+            self.note_if_stirred(no, changes);
         }
         self.check_invariants(enrolled);
         Heard::Applied
@@ -334,7 +347,10 @@ impl RouteTable {
     /// When a route without instances is to be forgotten; `None` for any other.
     fn forgotten_at(&self, no: u32) -> Option<Moment> {
         let route = self.routes.get(no)?;
-        let since = route.empty_since.filter(|_| route.configured.is_none())?;
+        let since = route.empty_since.filter(|_| route.configured.is_none() && route.sleepers.is_empty())?;
+        if route.is_no_more {
+            return Some(Moment::START);
+        }
         // What was empty when the bus went away is remembered longer, as everything is.
         Some(since.max(self.grace_from) + self.settings.keep_empty)
     }
@@ -343,7 +359,8 @@ impl RouteTable {
     /// register, unless such routes are not to be known at all.
     fn is_forgotten(&self, no: u32, now: Moment) -> bool {
         let is_over = self.forgotten_at(no).is_some_and(|at| at <= now);
-        is_over && (!self.suspended || self.settings.keep_empty.is_zero())
+        let is_no_more = self.routes.get(no).is_some_and(|route| route.is_no_more);
+        is_over && (!self.suspended || self.settings.keep_empty.is_zero() || is_no_more)
     }
 
     fn lease_of(&self, is_tls: bool, lease: Duration) -> Lease {
@@ -361,7 +378,7 @@ impl RouteTable {
 
     /// Whether these instances can be put on these routes. Where they are already takes no more room.
     fn has_room_for<'a>(&self, coming: impl Iterator<Item = (&'a Facts, &'a [RouteUri])> + Clone) -> bool {
-        let room = self.settings.endpoints_max.saturating_sub(self.endpoints);
+        let room = self.settings.endpoints_max.saturating_sub(self.endpoints + self.kept);
         let named: usize = coming.clone().map(|(_, uris)| uris.len()).sum();
         // Nearly always there is plenty, and nobody has to be looked up.
         named <= room || coming.map(|(facts, uris)| self.new_places(facts, uris)).sum::<usize>() <= room

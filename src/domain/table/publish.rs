@@ -76,7 +76,8 @@ fn pool(route: &Route, settings: &TableSettings, none: &Arc<RouteSettings>) -> P
     Pool {
         route: route.uri.shared().clone(),
         context_path: route.context_path.clone(),
-        endpoints: route.members.iter().map(|member| member.endpoint.clone()).collect(),
+        endpoints: route.awake().cloned().collect(),
+        sleeper: route.sleeper().cloned(),
         strategy: own.strategy.or_else(|| asking().next()?.strategy).unwrap_or(settings.strategy),
         hash_header: own.hash_header.clone().or_else(|| asking().find_map(|member| member.hash_header.clone())),
         max_conns: own.max_conns.unwrap_or(settings.max_conns),

@@ -11,6 +11,7 @@ use crate::domain::endpoint::Endpoint;
 use crate::domain::identity::{AppId, InstanceId};
 use crate::domain::moment::Moment;
 use crate::domain::protocol::route_uri::RouteUri;
+use crate::domain::wake::LiveApp;
 
 /// One instance, whatever it serves. It has at least one place.
 #[derive(Debug)]
@@ -90,6 +91,10 @@ pub(super) struct Route {
     pub(super) fleet: Arc<Fleet>,
     /// Set while it has no members.
     pub(super) empty_since: Option<Moment>,
+    /// Apps that sleep and keep it known meanwhile.
+    pub(super) sleepers: Vec<Arc<LiveApp>>,
+    /// It is to be forgotten at once, unless somebody serves it or sleeps on it.
+    pub(super) is_no_more: bool,
     /// Its entry in the agenda.
     pub(super) due: Bucket,
     /// As in the newest picture.
@@ -100,6 +105,19 @@ pub(super) struct Route {
     pub(super) reported: bool,
     /// Whether load was ever reported.
     pub(super) has_loads: bool,
+}
+
+impl Route {
+    /// The endpoints whose app does not sleep.
+    pub(super) fn awake(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.members.iter().map(|member| &member.endpoint).filter(|endpoint| !endpoint.live_app.stage().is_asleep())
+    }
+
+    /// An app that sleeps and would serve this route: one that was told to, or one with an instance here that is not ready.
+    pub(super) fn sleeper(&self) -> Option<&Arc<LiveApp>> {
+        let members = self.members.iter().map(|member| &member.endpoint.live_app);
+        self.sleepers.iter().chain(members).find(|app| app.stage().is_asleep())
+    }
 }
 
 /// An instance on a route, as workers are to see it.

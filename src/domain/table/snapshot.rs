@@ -17,6 +17,7 @@ use crate::domain::endpoint::Endpoint;
 use crate::domain::hash::Keyed;
 use crate::domain::protocol::rejection::HOST_BYTES_MAX;
 use crate::domain::protocol::route_uri::RouteUri;
+use crate::domain::wake::LiveApp;
 
 /// Shards of hosts: at 100,000 hosts a changed one costs a copy of about a hundred entries.
 const SHARDS: usize = 1024;
@@ -49,8 +50,11 @@ pub struct Pool {
     pub route: Arc<str>,
     /// Path of the sticky cookie: the route's path in the case first registered, `/` for none.
     pub context_path: Arc<str>,
-    /// In order of registration. May be empty: the route is known, but has no instance (503, not 404).
+    /// In order of registration, without those whose app sleeps. May be empty: the route is known, but has no instance (503,
+    /// not 404).
     pub endpoints: Box<[Arc<Endpoint>]>,
+    /// An app that sleeps and belongs here: if there is no endpoint, a request has to wait for it.
+    pub sleeper: Option<Arc<LiveApp>>,
     /// How to pick: configured for the route, else asked for by a registration, else the router's default.
     pub strategy: Strategy,
     /// Header whose value is hashed, for `hash`.
@@ -66,8 +70,14 @@ pub struct Pool {
 }
 
 impl Pool {
+    /// Whether nobody serves it, and nobody would after having been woken.
     fn is_empty(&self) -> bool {
-        self.endpoints.is_empty()
+        self.endpoints.is_empty() && self.sleeper.is_none()
+    }
+
+    /// The app to wait for, if there is nobody else.
+    pub fn asleep(&self) -> Option<&Arc<LiveApp>> {
+        self.sleeper.as_ref().filter(|_| self.endpoints.is_empty())
     }
 
     /// The route's path in lower case, empty for none.
@@ -79,7 +89,7 @@ impl Pool {
 /// The answer of a look-up.
 #[derive(Clone, Copy, Debug)]
 pub enum Found<'a> {
-    /// A pool with at least one endpoint.
+    /// A pool with at least one endpoint, or with an app that is asleep.
     Pool(&'a Arc<Pool>),
     /// The route is known but nobody serves it (and no wildcard or parent path does).
     Empty(&'a Arc<Pool>),

@@ -2,13 +2,15 @@
 //! request of an app touches them, nothing waits, nothing is sampled.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::digest::{Digest, Percentiles};
+use super::gate::Gate;
 use crate::domain::identity::AppId;
 use crate::domain::load::Share;
 use crate::domain::moment::Moment;
@@ -116,7 +118,8 @@ pub struct LiveApp {
     knocked: AtomicBool,
     /// Nanoseconds; only meaningful at `Stage::Failed`.
     retry_at: AtomicU64,
-    held: AtomicUsize,
+    /// Made by the first request that waits.
+    gate: OnceLock<Box<Gate>>,
     /// Nanoseconds plus one; 0 is never.
     last_request: AtomicU64,
     in_flight: AtomicU64,
@@ -160,6 +163,9 @@ impl LiveApp {
         }
         *self.view.lock() = Arc::new(view);
         self.stage.store(stage as u8, Ordering::SeqCst);
+        if let Some(gate) = self.gate.get().filter(|_| stage.is_asleep()) {
+            gate.close();
+        }
         self.knocked.store(false, Ordering::SeqCst);
     }
 
@@ -181,14 +187,24 @@ impl LiveApp {
 
     /// Takes a place among the requests that wait for this app, unless `held_max` do already. Dropping it gives it back.
     pub fn hold<P: Deref<Target = LiveApp>>(this: P, held_max: usize) -> Option<Held<P>> {
-        let one_more = |held: usize| (held < held_max).then_some(held + 1);
-        this.held.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok()?;
-        Some(Held(this))
+        let ticket = this.gate.get_or_init(Box::default).join(held_max)?;
+        Some(Held { app: this, ticket })
     }
 
     /// Requests that wait for this app on this router.
     pub fn held(&self) -> usize {
-        self.held.load(Ordering::SeqCst)
+        self.gate.get().map_or(0, |gate| gate.waiting())
+    }
+
+    /// What the waiting requests wait for has been decided and published: they look again, if the app is awake `at_a_time` at
+    /// a time, in the order they came. Does nothing while it sleeps or starts (again).
+    pub fn let_go(&self, at_a_time: usize) {
+        match self.stage() {
+            // Made if need be: who looked into the snapshot before is only coming.
+            Stage::Awake | Stage::Parking => self.gate.get_or_init(Box::default).open(at_a_time),
+            Stage::Failed => self.gate.get().into_iter().for_each(|gate| gate.clear()),
+            Stage::Sleeping | Stage::Starting => {}
+        }
     }
 
     /// A request for this app goes to an instance now: it is in flight until the guard is dropped.
@@ -266,13 +282,23 @@ pub struct Happened {
     pub latency: Option<Percentiles>,
 }
 
-/// A place among the waiting requests of an app.
+/// A place among the waiting requests of an app, then among those on their way to it.
 #[derive(Debug)]
-pub struct Held<P: Deref<Target = LiveApp>>(P);
+pub struct Held<P: Deref<Target = LiveApp>> {
+    app: P,
+    ticket: u64,
+}
+
+impl<P: Deref<Target = LiveApp>> Held<P> {
+    /// Ready once it is time to look again, into a new snapshot.
+    pub fn poll_let_go(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.app.gate.get().map_or(Poll::Ready(()), |gate| gate.poll(self.ticket, cx))
+    }
+}
 
 impl<P: Deref<Target = LiveApp>> Drop for Held<P> {
     fn drop(&mut self) {
-        self.0.held.fetch_sub(1, Ordering::SeqCst);
+        self.app.gate.get().into_iter().for_each(|gate| gate.leave(self.ticket));
     }
 }
 
@@ -301,6 +327,11 @@ impl<P: Deref<Target = LiveApp>> InFlight<P> {
     /// The router itself answers: it could not get one from an instance. No latency of the app is known.
     pub fn failed(&mut self, status: u16) {
         self.count(status);
+    }
+
+    /// It does not go to an instance after all.
+    pub fn withdraw(mut self) {
+        self.answered = true;
     }
 
     /// The connection has become a tunnel.

@@ -7,6 +7,7 @@ mod apps;
 mod digest;
 mod effect;
 mod episode;
+mod gate;
 mod learn;
 mod live;
 mod lives;

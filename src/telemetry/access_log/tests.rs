@@ -34,7 +34,7 @@ fn endpoint(host: &str) -> Endpoint {
         index: "1".into(),
         ..Facts::at(Address::new(host, 61001))
     };
-    Endpoint::new(1, facts, Arc::new(Live::new(Moment::START)))
+    Endpoint::new(1, facts, Arc::new(Live::new(Moment::START)), Arc::default())
 }
 
 fn relayed(endpoint: &Endpoint) -> Record<'_> {
