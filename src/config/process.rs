@@ -106,7 +106,8 @@ pub(super) const DRAIN: Section = Section {
             "wait",
             Kind::Duration { zero: "at once", least: ms(1), most: MOST },
             "\"0s\"",
-            "How long `/health` answers 503 before the listeners close, so that a load balancer can look away.",
+            "How long `/health` answers 503, and every answer says `Connection: close`, before the listeners close, so that a load \
+                  balancer can look away.",
         ),
         live(
             "timeout",

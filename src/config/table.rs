@@ -40,7 +40,8 @@ pub(super) const TABLE: Section = Section {
             "prime_for",
             Kind::Duration { zero: "not at all", least: ms(1), most: ms(600_000) },
             "\"0s\"",
-            "Gather registrations this long before the first request is accepted.",
+            "Gather registrations this long before the port opens and the first request is accepted, counted from when the bus \
+             is there; a bus that does not come is waited for as long.",
         ),
         live(
             "expire_tls_endpoints",

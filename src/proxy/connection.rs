@@ -93,6 +93,10 @@ pub enum After {
     Abort,
 }
 
+/// How long a connection must have been idle before it is closed because the router leaves. Whoever asks more often than
+/// that is told by an answer instead, and no request meets a connection that closes under it.
+const IDLE_MIN: Duration = Duration::from_secs(1);
+
 /// Who sends the requests of a connection.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -243,8 +247,9 @@ async fn secure(worker: &Worker, stream: TcpStream, peer: SocketAddr) -> Option<
 async fn arrival(worker: &Worker, client: &mut Client, head: &mut Head, open: &Open, first: bool) -> Arrival {
     let settings = worker.settings();
     let idle = if first { settings.timeouts.header_read } else { settings.timeouts.client_idle };
-    client.patience.set(Instant::now(), idle);
-    let mut begun = false;
+    let since = Instant::now();
+    client.patience.set(since, idle);
+    let (mut begun, mut leaves) = (false, false);
     loop {
         if client.may_be_introduced
             && let Err(refusal) = introduction(client)
@@ -286,8 +291,9 @@ async fn arrival(worker: &Worker, client: &mut Client, head: &mut Head, open: &O
             if let Poll::Ready(filled) = client.link.poll_fill(cx) {
                 return Poll::Ready(Some(filled));
             }
-            if !begun && open.poll_leave(cx).is_ready() {
-                return Poll::Ready(None);
+            if !begun && !leaves && open.poll_leave(cx).is_ready() {
+                leaves = true;
+                client.patience.set(since, if idle.is_zero() { IDLE_MIN } else { idle.min(IDLE_MIN) });
             }
             client.patience.poll_elapsed(cx).map(|_| None)
         })

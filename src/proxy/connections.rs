@@ -10,6 +10,7 @@ pub struct Connections {
     slots: RefCell<Vec<Option<Waker>>>,
     vacant: RefCell<Vec<usize>>,
     open: Cell<usize>,
+    winding_down: Cell<bool>,
     leaving: Cell<bool>,
     emptied: RefCell<Option<Waker>>,
 }
@@ -39,12 +40,18 @@ impl Connections {
     }
 
     /// Whether connections shall end after the request they are at.
-    pub fn is_leaving(&self) -> bool {
-        self.leaving.get()
+    pub fn is_winding_down(&self) -> bool {
+        self.winding_down.get()
     }
 
-    /// From now on idle connections close, and busy ones do after their request.
+    /// From now on each connection ends after its next request: its client shall come again elsewhere.
+    pub fn wind_down(&self) {
+        self.winding_down.set(true);
+    }
+
+    /// From now on idle connections end, too.
     pub fn leave(&self) {
+        self.wind_down();
         self.leaving.set(true);
         let idle: Vec<Waker> = self.slots.borrow_mut().iter_mut().filter_map(Option::take).collect();
         idle.into_iter().for_each(Waker::wake);

@@ -419,7 +419,7 @@ impl Delivery<'_> {
         let endless = client.version == Version::Http10 && matches!(framing, Framing::Chunked | Framing::UntilClose);
         // An instance that says no before it has read the request will hardly read on.
         let unread = !upload.is_read() && response.status() >= 300;
-        client.stays && !endless && !unread && !self.worker.connections.is_leaving()
+        client.stays && !endless && !unread && !self.worker.connections.is_winding_down()
     }
 
     /// Makes the instance's head fit for the client.
@@ -470,7 +470,7 @@ async fn give_answer(
     }
     // A body that nobody has read would be taken for the next request.
     let unread = !matches!(framing::of_request(request), Ok(Framing::None));
-    let keep_alive = !error.spoils_connection() && !unread && client.stays && !worker.connections.is_leaving();
+    let keep_alive = !error.spoils_connection() && !unread && client.stays && !worker.connections.is_winding_down();
     let out = client.link.out();
     let head_bytes = answer::write(&error, &settings, &trip.request_id, request, client.version, keep_alive, out);
     trip.head_bytes = head_bytes as u64;

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -32,6 +32,7 @@ use crate::http1::{Head, Name, Version};
 use crate::runtime::clock::Clock;
 use crate::runtime::published::{Published, Reader};
 use crate::runtime::shutdown::{Listener, Phase};
+use crate::runtime::succession::Inheritance;
 use crate::telemetry::access_log::{Ending, LogBuffer, Record};
 use crate::telemetry::metrics::{Finished, Metrics, Shard};
 
@@ -228,9 +229,19 @@ impl Heads {
     }
 }
 
-/// The listeners of one worker, bound before its thread starts so that a taken port is an error the operator sees.
+/// The sockets of one worker, bound before its thread starts so that a taken port is an error the operator sees.
 #[derive(Debug, Default)]
-pub struct Listeners(Vec<(StdListener, Over)>);
+pub struct Listeners(Vec<(Socket, Over)>);
+
+impl Listeners {
+    /// More handles of the same sockets.
+    ///
+    /// # Errors
+    /// When the process is out of file descriptors.
+    pub fn handles(&self) -> io::Result<Vec<Socket>> {
+        self.0.iter().map(|(socket, _)| socket.try_clone()).collect()
+    }
+}
 
 /// What clients of a listener speak HTTP over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,37 +252,50 @@ pub enum Over {
     Tls,
 }
 
-/// Binds each of `addresses` once per worker and adds the listener to those of the worker; port 0 becomes the same free
-/// port for all of them.
+/// Gives each of `workers` a socket for each of `addresses`: those of a predecessor first, all of them, then new ones.
+/// Port 0 becomes the same free port for all of them. New ones do not listen before `listen`.
 ///
 /// # Errors
 /// The address that could not be bound, and why.
 pub fn bind(
     addresses: &[SocketAddr],
     over: Over,
+    inheritance: &mut Inheritance,
     workers: &mut [Listeners],
 ) -> Result<Vec<SocketAddr>, (SocketAddr, io::Error)> {
     let mut bound = Vec::new();
     for &wanted in addresses {
         let mut address = wanted;
-        for worker in &mut *workers {
-            let listener = bind_one(address).map_err(|error| (address, error))?;
-            address = listener.local_addr().map_err(|error| (address, error))?;
-            worker.0.push((listener, over));
+        let mut sockets = inheritance.take(wanted);
+        while sockets.len() < workers.len() {
+            let socket = bind_one(address).map_err(|error| (address, error))?;
+            let local = socket.local_addr().map_err(|error| (address, error))?;
+            address = local.as_socket().unwrap_or(address);
+            sockets.push(socket);
+        }
+        for (nth, socket) in sockets.into_iter().enumerate() {
+            workers[nth % workers.len()].0.push((socket, over));
         }
         bound.push(address);
     }
     Ok(bound)
 }
 
-fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
+fn bind_one(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
+}
+
+/// Opens the port: from now on the kernel takes connections for these sockets.
+///
+/// # Errors
+/// What the system has against it.
+pub fn listen(sockets: &[Socket]) -> io::Result<()> {
+    sockets.iter().try_for_each(|socket| socket.listen(BACKLOG))
 }
 
 /// What one worker owns from the start.
@@ -322,12 +346,19 @@ async fn serve(shared: &Shared, belongings: Belongings) {
         tls: RefCell::new(Reader::new(shared.tls.clone())),
     });
     let mut shutdown = shared.shutdown.clone();
+    tokio::task::spawn_local({
+        let (worker, mut shutdown) = (worker.clone(), shared.shutdown.clone());
+        async move {
+            shutdown.reached(Phase::Leaving).await;
+            worker.connections.wind_down();
+        }
+    });
     let accepting: Vec<_> = belongings
         .listeners
         .0
         .into_iter()
-        .map(|(listener, over)| {
-            let accepting = accept(worker.clone(), listener, over, shared.primed.clone(), shutdown.clone());
+        .map(|(socket, over)| {
+            let accepting = accept(worker.clone(), socket, over, shared.primed.clone(), shutdown.clone());
             tokio::task::spawn_local(accepting)
         })
         .collect();
@@ -347,45 +378,60 @@ async fn serve(shared: &Shared, belongings: Belongings) {
 /// Accepts from when the table is primed until the process drains.
 async fn accept(
     worker: Rc<Worker>,
-    listener: StdListener,
+    socket: Socket,
     over: Over,
     mut primed: watch::Receiver<bool>,
     mut shutdown: Listener,
 ) {
-    let listener = match TcpListener::from_std(listener) {
+    let mut draining = std::pin::pin!(shutdown.reached(Phase::Draining));
+    tokio::select! {
+        () = &mut draining => return,
+        Ok(_) = primed.wait_for(|primed| *primed) => {}
+    }
+    let listener = match TcpListener::from_std(socket.into()) {
         Ok(listener) => listener,
         Err(error) => {
             tracing::error!(%error, "a listener could not be registered with the reactor");
             return;
         }
     };
-    let mut draining = std::pin::pin!(shutdown.reached(Phase::Draining));
-    tokio::select! {
-        () = &mut draining => return,
-        _gone = primed.wait_for(|primed| *primed) => {}
-    }
     loop {
         let accepted = tokio::select! {
             biased;
             () = &mut draining => {
                 // Before the port closes: who sees it closed shall find every answer saying so.
                 worker.connections.leave();
+                take_the_queue(&worker, listener, over);
                 return;
             }
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                // Without it small answers wait for acknowledgements; a socket that cannot be tuned still works.
-                let _untuned = stream.set_nodelay(true);
-                tokio::task::spawn_local(connection::serve(worker.clone(), stream, peer, over));
-            }
+            Ok((stream, peer)) => begin(&worker, stream, peer, over),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 sleep(ACCEPT_REST).await;
             }
         }
     }
+}
+
+/// Closes a listener, but not on those who wait in its queue: they would be reset.
+fn take_the_queue(worker: &Rc<Worker>, listener: TcpListener, over: Over) {
+    // The reactor may not know yet of everybody who waits.
+    let Ok(listener) = listener.into_std() else { return };
+    for _ in 0..BACKLOG {
+        let Ok((stream, peer)) = listener.accept() else { return };
+        if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+            begin(worker, stream, peer, over);
+        }
+    }
+}
+
+fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, over: Over) {
+    // Without it small answers wait for acknowledgements; a socket that cannot be tuned still works.
+    let _untuned = stream.set_nodelay(true);
+    tokio::task::spawn_local(connection::serve(worker.clone(), stream, peer, over));
 }
 
 async fn keep_house(worker: Rc<Worker>) {

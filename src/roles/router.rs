@@ -6,19 +6,19 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use socket2::Socket;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::neighbours::Neighbours;
 use super::wiring;
-use crate::adapters::admin::{self, Admin, Health};
+use crate::adapters::admin::{self, Admin, AdminSocket, Health};
 use crate::adapters::bus::{self, Bus, embedded::Embedded};
 use crate::adapters::{resolver, starter};
 use crate::config::{Config, LogConfig, LogFormat, LogLevel};
 use crate::control::event::Event;
 use crate::control::plane::ControlPlane;
-use crate::control::run::{self as control, Ports};
+use crate::control::run::{self as control, Ports as Joints};
 use crate::domain::dice::Dice;
 use crate::domain::hash::Keyed;
 use crate::domain::protocol::envelope::Outgoing;
@@ -28,9 +28,11 @@ use crate::domain::table::snapshot::Snapshot;
 use crate::proxy::settings::Settings;
 use crate::proxy::tls::keeper::{Keeper, Problems};
 use crate::proxy::worker::{self, Belongings, Listeners, Over, Shared};
+use crate::runtime::bus_state::BusState;
 use crate::runtime::clock::Clock;
 use crate::runtime::published::Published;
 use crate::runtime::shutdown::{self, Conductor, Phase};
+use crate::runtime::succession::{Inheritance, Offer};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::logs::{self, LevelHandle};
 use crate::telemetry::metrics::{Metrics, ROUTES_MAX};
@@ -131,6 +133,8 @@ pub struct Running {
     events: mpsc::Sender<Event>,
     access_log: AccessLog,
     workers: Vec<JoinHandle<()>>,
+    /// They hold the ports beside the workers.
+    holders: [tokio::task::JoinHandle<()>; 2],
 }
 
 /// Starts everything on the present tokio runtime and returns at once: the bus connects when it can, requests are served
@@ -149,12 +153,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let admin_settings = Published::new(admin::Settings::of(&config));
 
     let tls = Keeper::load(&config, &metrics)?;
-    let mut listeners: Vec<Listeners> = (0..config.workers).map(|_| Listeners::default()).collect();
-    let http = worker::bind(&config.http.listen, Over::Tcp, &mut listeners)
-        .map_err(|(address, cause)| StartError::Listen { key: "http.listen", address, cause })?;
-    let https = worker::bind(&config.https.listen, Over::Tls, &mut listeners)
-        .map_err(|(address, cause)| StartError::Listen { key: "https.listen", address, cause })?;
-    let (admin_listener, admin) = bind_admin(config.admin.listen).await?;
+    let Ports { listeners, http, https, admin_socket, admin, offer } = Ports::open(&config).await?;
     let (destination, format) = wiring::access_log(&config.access_log);
     let access_log =
         AccessLog::start(destination, format, metrics.access_log.clone()).map_err(StartError::AccessLog)?;
@@ -177,7 +176,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     if let Some(snapshot) = plane.snapshot(clock.now()) {
         routes.publish(snapshot);
     }
-    let ports = Ports {
+    let joints = Joints {
         bus: attached.events,
         events: events_inbox,
         happenings: happenings_inbox,
@@ -188,7 +187,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     };
     let names = resolver::start(Dice::seeded(dice.bits())).endpoints;
     let neighbours = Neighbours { names, asks, happenings };
-    tokio::spawn(control::run(plane, ports, move |effects| neighbours.hear(effects)));
+    tokio::spawn(control::run(plane, joints, move |effects| neighbours.hear(effects)));
 
     let health = Health::new(phase.clone());
     let (primed_sender, primed) = watch::channel(false);
@@ -202,15 +201,24 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         retries: Arc::new(Budget::new(config.retry.budget_share, config.retry.budget_per_second)),
         primed,
     };
+    let sockets = handles(&listeners).map_err(StartError::Worker)?;
     let belongings = listeners
         .into_iter()
         .map(|listeners| Belongings { listeners, log: access_log.buffer(), seed: dice.bits() })
         .collect();
     let workers = worker::spawn(&shared, belongings).map_err(StartError::Worker)?;
     tokio::spawn(tls.clone().watch(FILES_EVERY));
-    tokio::spawn(prime(config.table.prime_for, primed_sender, health.clone()));
+    let priming = Priming {
+        time: config.table.prime_for,
+        bus: attached.state.clone(),
+        sockets,
+        health: health.clone(),
+        workers: primed_sender,
+    };
+    let successors = offer.successors();
+    let holders = [tokio::spawn(offer.serve()), priming.begin()];
     tokio::spawn(admin::serve(
-        admin_listener,
+        admin_socket,
         Admin {
             metrics: metrics.clone(),
             routes: routes.clone(),
@@ -218,6 +226,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
             bus: attached.outgoing.clone(),
             bus_state: attached.state.clone(),
             health,
+            successors,
             clock,
             login: config.admin.login.clone(),
         },
@@ -240,22 +249,85 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         events,
         access_log,
         workers,
+        holders,
     })
 }
 
-async fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |cause| StartError::Listen { key: "admin.listen", address, cause };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
+/// Everything that connections come in by.
+struct Ports {
+    listeners: Vec<Listeners>,
+    http: Vec<SocketAddr>,
+    https: Vec<SocketAddr>,
+    admin_socket: AdminSocket,
+    admin: SocketAddr,
+    offer: Offer,
 }
 
-/// Gathers registrations before the first request is accepted; until then connections wait in the kernel.
-async fn prime(time: Duration, workers: watch::Sender<bool>, health: Health) {
-    tokio::time::sleep(time).await;
-    health.primed();
-    workers.send_replace(true);
-    workers.closed().await;
+impl Ports {
+    /// Takes over what a predecessor listens with, and binds the rest.
+    async fn open(config: &Config) -> Result<Ports, StartError> {
+        let failed = |key| move |(address, cause)| StartError::Listen { key, address, cause };
+        let mut inheritance = Inheritance::ask(config.http.listen.iter().chain(&config.https.listen).copied()).await;
+        let mut listeners: Vec<Listeners> = (0..config.workers).map(|_| Listeners::default()).collect();
+        let http = worker::bind(&config.http.listen, Over::Tcp, &mut inheritance, &mut listeners)
+            .map_err(failed("http.listen"))?;
+        let https = worker::bind(&config.https.listen, Over::Tls, &mut inheritance, &mut listeners)
+            .map_err(failed("https.listen"))?;
+        let wanted = config.admin.listen;
+        let opened = match inheritance.take(wanted).pop() {
+            Some(socket) => AdminSocket::inherited(socket),
+            None => std::net::TcpListener::bind(wanted).and_then(AdminSocket::new),
+        };
+        let (admin_socket, admin) = opened.map_err(|cause| failed("admin.listen")((wanted, cause)))?;
+        let mut offered = handles(&listeners).map_err(StartError::Worker)?;
+        offered.push(admin_socket.handle().map_err(StartError::Worker)?);
+        let addresses: Vec<_> = http.iter().chain(&https).copied().collect();
+        let offer = Offer::new(&addresses, offered, inheritance);
+        Ok(Ports { listeners, http, https, admin_socket, admin, offer })
+    }
+}
+
+/// More handles of everything that clients connect to.
+fn handles(listeners: &[Listeners]) -> io::Result<Vec<Socket>> {
+    let mut all = Vec::new();
+    for listeners in listeners {
+        all.extend(listeners.handles()?);
+    }
+    Ok(all)
+}
+
+/// What there is to do before the first request is accepted. Until then the ports are bound, but closed: who asks a load
+/// balancer's question shall not be told that we serve.
+struct Priming {
+    /// How long registrations are gathered, once there is a bus. One that does not come is waited for as long.
+    time: Duration,
+    bus: Arc<BusState>,
+    sockets: Vec<Socket>,
+    health: Health,
+    workers: watch::Sender<bool>,
+}
+
+impl Priming {
+    fn begin(self) -> tokio::task::JoinHandle<()> {
+        if self.time.is_zero() {
+            self.finish();
+            return tokio::spawn(async {});
+        }
+        tokio::spawn(async move {
+            let _late = tokio::time::timeout(self.time, self.bus.until_connected()).await;
+            tokio::time::sleep(self.time).await;
+            self.finish();
+        })
+    }
+
+    fn finish(self) {
+        if let Err(error) = worker::listen(&self.sockets) {
+            tracing::error!(%error, "a port could not be opened");
+        }
+        self.health.primed();
+        self.workers.send_replace(true);
+        tracing::info!("serving");
+    }
 }
 
 impl Running {
@@ -284,12 +356,22 @@ impl Running {
         Ok(())
     }
 
+    /// Takes no more connections: those that wait are accepted, and all end as soon as they can.
+    pub async fn close_ports(&mut self) {
+        // The workers shall be the last to let go: they take those along who wait.
+        for holder in &mut self.holders {
+            holder.abort();
+            let _cancelled = holder.await;
+        }
+        self.conductor.enter(Phase::Draining);
+    }
+
     /// Leaves without breaking what is in flight: health says 503 for `drain.wait`, then the listeners close, then what
     /// is in flight may take `drain.timeout`. Returns when all workers have ended.
-    pub async fn leave(self) {
+    pub async fn leave(mut self) {
         self.conductor.enter(Phase::Leaving);
         tokio::time::sleep(self.config.drain.wait).await;
-        self.conductor.enter(Phase::Draining);
+        self.close_ports().await;
         let conductor = self.conductor.clone();
         let limit = self.config.drain.timeout;
         tokio::spawn(async move {

@@ -1,8 +1,9 @@
 //! What the bus knows about itself, for health and metrics: the bus writes, everybody may read.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 /// Why a message did not get through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ impl Dropped {
 /// The bus as it is now and what it has done since the process began.
 #[derive(Debug, Default)]
 pub struct BusState {
-    connected: AtomicBool,
+    connected: watch::Sender<bool>,
     connects: AtomicU64,
     failures: AtomicU64,
     received: AtomicU64,
@@ -62,7 +63,13 @@ pub struct BusState {
 impl BusState {
     /// Whether messages come in now.
     pub fn is_connected(&self) -> bool {
-        self.connected.load(Ordering::Acquire)
+        *self.connected.borrow()
+    }
+
+    /// Returns when messages come in.
+    pub async fn until_connected(&self) {
+        let mut connected = self.connected.subscribe();
+        let _gone = connected.wait_for(|connected| *connected).await;
     }
 
     /// Times a connection was made and subscribed; one more than the number of reconnects once there was one.
@@ -114,12 +121,12 @@ impl BusState {
     pub fn note_connected(&self, server: &str) {
         *self.server.lock() = server.to_owned();
         self.connects.fetch_add(1, Ordering::Relaxed);
-        self.connected.store(true, Ordering::Release);
+        self.connected.send_replace(true);
     }
 
     /// Notes that there is no connection (any more), and why.
     pub fn note_disconnected(&self, why: String) {
-        self.connected.store(false, Ordering::Release);
+        self.connected.send_replace(false);
         self.failures.fetch_add(1, Ordering::Relaxed);
         *self.last_error.lock() = Some(why);
     }

@@ -1,4 +1,4 @@
-//! Plumbing: the clock, the snapshot cell, shutdown, back-off.
+//! Plumbing: the clock, the snapshot cell, shutdown and succession, back-off.
 
 pub mod backoff;
 pub mod bus_state;
@@ -6,3 +6,4 @@ pub mod clock;
 pub mod lookups;
 pub mod published;
 pub mod shutdown;
+pub mod succession;

@@ -282,10 +282,10 @@ async fn a_router_that_ends_lets_requests_finish() {
     let gate = Gate::closed();
     let slow = good().answering(answer::status(200, "finished").behind(&gate));
     // One worker, so that the port is closed only once the worker that has the request knows.
-    let (router, [slow]) = shop("workers = 1", [slow]).await;
+    let (mut router, [slow]) = shop("workers = 1", [slow]).await;
     let pending = router.get("shop.test/").begin();
     slow.until_begun(1).await;
-    router.running.conductor.enter(weighbridge::runtime::shutdown::Phase::Draining);
+    router.drain().await;
     in_time("the port to close", async {
         while tokio::net::TcpStream::connect(router.address()).await.is_ok() {
             tokio::time::sleep(crate::harness::millis(5)).await;

@@ -303,11 +303,11 @@ async fn answers_without_a_body_end_with_their_head() {
 #[tokio::test]
 async fn a_router_that_drains_says_goodbye_and_finishes_what_it_has_begun() {
     let gate = Gate::closed();
-    let (router, shop, _bus) = shop(H2C, answer::status(200, "hello").behind(&gate)).await;
+    let (mut router, shop, _bus) = shop(H2C, answer::status(200, "hello").behind(&gate)).await;
     let (busy, idle) = (Client::clear(&router).await, Client::clear(&router).await);
     let asked = tokio::spawn(busy.send(get("/")));
     shop.until_begun(1).await;
-    router.drain();
+    router.drain().await;
     in_time("the goodbye", idle.connection).await.expect("no panic").expect("a proper end");
     gate.open();
     let response = in_time("the response", asked).await.expect("no panic").expect("a response");

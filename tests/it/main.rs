@@ -10,6 +10,7 @@ mod harness;
 mod headers;
 mod heartbeats;
 mod http2;
+mod life;
 mod messages;
 mod mischief;
 mod nats;

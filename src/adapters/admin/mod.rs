@@ -11,10 +11,9 @@ mod server;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::config::{BalanceConfig, Config, Login};
 use crate::domain::balance::Wish;
@@ -27,7 +26,7 @@ use crate::runtime::published::Published;
 use crate::runtime::shutdown::{Listener, Phase};
 use crate::telemetry::metrics::{BusCounts, Metrics};
 
-pub use server::serve;
+pub use server::{AdminSocket, serve};
 
 /// What the operator's port speaks about.
 #[derive(Clone, Debug)]
@@ -44,6 +43,8 @@ pub struct Admin {
     pub bus_state: Arc<BusState>,
     /// What `/health` says.
     pub health: Health,
+    /// How many processes wait to take this one's place, with its sockets.
+    pub successors: watch::Receiver<usize>,
     /// The process's clock.
     pub clock: Clock,
     /// Needed for everything but `/health`.
@@ -91,23 +92,23 @@ impl Settings {
 /// Whether this router should be sent requests.
 #[derive(Clone, Debug)]
 pub struct Health {
-    primed: Arc<AtomicBool>,
+    primed: watch::Sender<bool>,
     phase: Listener,
 }
 
 impl Health {
     /// Not healthy before `primed` is called, nor from `Phase::Leaving` on.
     pub fn new(phase: Listener) -> Health {
-        Health { primed: Arc::default(), phase }
+        Health { primed: watch::Sender::new(false), phase }
     }
 
     /// Registrations have been gathered long enough: requests may come. Holds for all clones.
     pub fn primed(&self) {
-        self.primed.store(true, Relaxed);
+        self.primed.send_replace(true);
     }
 
     /// Whether requests should come.
     pub fn is_well(&self) -> bool {
-        self.primed.load(Relaxed) && self.phase.phase() == Phase::Running
+        *self.primed.borrow() && self.phase.phase() == Phase::Running
     }
 }

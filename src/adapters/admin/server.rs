@@ -1,6 +1,8 @@
 //! Accepts connections and finds out what is asked.
 
 use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
+use socket2::Socket;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::error::TrySendError;
@@ -38,13 +41,76 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a request body: some more than a message of the bus may have, so that the bus's own refusal is the answer.
 const BODY_BYTES_MAX: usize = (1 << 20) + (64 << 10);
 
-/// Serves the operator's port until the process has stopped.
-pub async fn serve(listener: TcpListener, admin: Admin) {
-    let mut phase = admin.health.phase.clone();
+/// The socket of the operator's port.
+#[derive(Debug)]
+pub struct AdminSocket {
+    socket: Socket,
+    is_inherited: bool,
+}
+
+impl AdminSocket {
+    /// One of our own, and its address.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn new(listener: std::net::TcpListener) -> io::Result<(AdminSocket, SocketAddr)> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok((AdminSocket { socket: listener.into(), is_inherited: false }, address))
+    }
+
+    /// That of a predecessor, who answers until we are ready to serve.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn inherited(socket: Socket) -> io::Result<(AdminSocket, SocketAddr)> {
+        let (socket, address) = AdminSocket::new(socket.into())?;
+        Ok((AdminSocket { is_inherited: true, ..socket }, address))
+    }
+
+    /// One more handle of the socket.
+    ///
+    /// # Errors
+    /// When the process is out of file descriptors.
+    pub fn handle(&self) -> io::Result<Socket> {
+        self.socket.try_clone()
+    }
+}
+
+/// Serves the operator's port until the process has stopped; if a successor has the port as well, until we leave: who
+/// asks whether requests may come shall hear it from the one who takes them.
+pub async fn serve(socket: AdminSocket, admin: Admin) {
+    if socket.is_inherited {
+        let mut primed = admin.health.primed.subscribe();
+        let _gone = primed.wait_for(|primed| *primed).await;
+    }
+    let listener = match TcpListener::from_std(socket.socket.into()) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "the admin port could not be registered with the reactor");
+            return;
+        }
+    };
     let admin = Arc::new(admin);
     tokio::select! {
         () = accept(&listener, &admin) => {}
-        () = phase.reached(Phase::Stopped) => {}
+        () = ends(&admin) => {}
+    }
+}
+
+/// Returns when this process shall not speak for the port any more.
+async fn ends(admin: &Admin) {
+    let (mut leaving, mut stopped) = (admin.health.phase.clone(), admin.health.phase.clone());
+    let mut successors = admin.successors.clone();
+    let succeeded = async {
+        leaving.reached(Phase::Leaving).await;
+        if successors.wait_for(|count| *count > 0).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = succeeded => {}
+        () = stopped.reached(Phase::Stopped) => {}
     }
 }
 
@@ -79,7 +145,15 @@ async fn converse(stream: TcpStream, admin: Arc<Admin>) {
         .header_read_timeout(HEAD_TIME_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = conversation.await {
+    let mut conversation = pin!(conversation);
+    let ended = tokio::select! {
+        ended = &mut conversation => ended,
+        () = ends(&admin) => {
+            conversation.as_mut().graceful_shutdown();
+            conversation.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "a connection to the admin port broke off");
     }
 }

@@ -45,13 +45,13 @@ impl Port {
             bus: outgoing,
             bus_state: Arc::default(),
             health: Health::new(phase),
+            successors: watch::channel(0).1,
             clock: Clock::new(),
             login: None,
         };
         change(&mut admin);
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports");
-        let address = listener.local_addr().expect("it is bound");
-        tokio::spawn(serve(listener, admin.clone()));
+        let (socket, address) = free_socket();
+        tokio::spawn(serve(socket, admin.clone()));
         Port { address, admin, conductor, bus }
     }
 
@@ -362,10 +362,26 @@ async fn nobody_at_home_is_told_as_such() {
 async fn the_port_closes_when_the_process_has_stopped() {
     let (conductor, phase) = shutdown::channel();
     let port = Port::open().await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports");
     let admin = Admin { health: Health::new(phase), ..port.admin.clone() };
-    let serving = tokio::spawn(serve(listener, admin));
+    let serving = tokio::spawn(serve(free_socket().0, admin));
     conductor.enter(Phase::Draining);
     conductor.enter(Phase::Stopped);
     timeout(PATIENCE, serving).await.expect("it ends").expect("it does not panic");
+}
+
+#[tokio::test]
+async fn a_process_with_a_successor_leaves_the_port_to_it_at_once() {
+    let (conductor, phase) = shutdown::channel();
+    let (arrival, successors) = watch::channel(0);
+    let port = Port::open().await;
+    let admin = Admin { health: Health::new(phase), successors, ..port.admin.clone() };
+    let serving = tokio::spawn(serve(free_socket().0, admin));
+    arrival.send_replace(1);
+    conductor.enter(Phase::Leaving);
+    timeout(PATIENCE, serving).await.expect("it ends").expect("it does not panic");
+}
+
+fn free_socket() -> (AdminSocket, SocketAddr) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    AdminSocket::new(listener).expect("it is bound")
 }

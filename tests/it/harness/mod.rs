@@ -7,6 +7,7 @@ pub mod client;
 pub mod instance;
 pub mod message;
 pub mod pattern;
+pub mod process;
 pub mod router;
 pub mod tls;
 

@@ -103,8 +103,8 @@ impl Router {
     }
 
     /// Begins to drain: no new connections, the present ones end as soon as they can.
-    pub fn drain(&self) {
-        self.running.conductor.enter(Phase::Draining);
+    pub async fn drain(&mut self) {
+        self.running.close_ports().await;
     }
 
     /// A GET of `url` (`host[/path]`).
