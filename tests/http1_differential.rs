@@ -34,6 +34,7 @@ const STRICTER_HEADS: &[Refusal] = &[
     Refusal::LengthForbidden,
     Refusal::Encoding,
     Refusal::EncodingForbidden,
+    Refusal::Expectation,
 ];
 
 /// The same for bodies.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::framing::Framing;
+use super::framing::{Framing, LENGTH_MAX};
 use super::head::Head;
 use super::name::{Name, NameSet};
 use super::parse;
@@ -19,6 +19,7 @@ pub const TRAILER_COUNT_MAX: usize = 64;
 /// router itself vouches for.
 const FORBIDDEN_IN_TRAILERS: NameSet = NameSet::of(&[
     Name::Authorization,
+    Name::B3,
     Name::CacheControl,
     Name::Connection,
     Name::ContentLength,
@@ -35,9 +36,18 @@ const FORBIDDEN_IN_TRAILERS: NameSet = NameSet::of(&[
     Name::ProxyConnection,
     Name::SetCookie,
     Name::Te,
+    Name::Traceparent,
+    Name::Tracestate,
     Name::Trailer,
     Name::TransferEncoding,
     Name::Upgrade,
+    Name::Vary,
+    Name::Via,
+    Name::XB3Flags,
+    Name::XB3ParentSpanId,
+    Name::XB3Sampled,
+    Name::XB3SpanId,
+    Name::XB3TraceId,
     Name::XCfAppInstance,
     Name::XCfApplicationId,
     Name::XCfInstanceId,
@@ -47,8 +57,22 @@ const FORBIDDEN_IN_TRAILERS: NameSet = NameSet::of(&[
     Name::XForwardedFor,
     Name::XForwardedHost,
     Name::XForwardedProto,
+    Name::XRequestStart,
     Name::XVcapRequestId,
 ]);
+
+/// The same for names that mean nothing to the router: what changes how a message is processed (RFC 9110 section 6.5.1).
+const FORBIDDEN_TOO: &[&str] = &[
+    "Content-Encoding",
+    "Content-Range",
+    "If-Match",
+    "If-Modified-Since",
+    "If-None-Match",
+    "If-Range",
+    "If-Unmodified-Since",
+    "Max-Forwards",
+    "Range",
+];
 
 /// The connection closed before the body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +92,7 @@ pub struct Piece {
 #[derive(Debug)]
 pub struct Body {
     state: State,
+    data_bytes: u64,
     extension_bytes: usize,
     trailers: Option<Box<Trailers>>,
 }
@@ -113,12 +138,17 @@ impl Body {
             Framing::Chunked => CHUNK,
             Framing::UntilClose => State::UntilClose,
         };
-        Body { state, extension_bytes: 0, trailers: None }
+        Body { state, data_bytes: 0, extension_bytes: 0, trailers: None }
     }
 
     /// Whether it has ended; what follows on the connection is not part of it.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
+    }
+
+    /// Bytes of data that have gone by: what is left of a body when its framing is taken off.
+    pub fn data_bytes(&self) -> u64 {
+        self.data_bytes
     }
 
     /// How many leading bytes of `input` belong to the body as framed on the wire. They are validated and may be passed
@@ -143,15 +173,20 @@ impl Body {
         while at < input.len() {
             match self.state {
                 State::Done => break,
-                State::UntilClose => return Ok(Piece { consumed: input.len(), data: 0..input.len() }),
+                State::UntilClose => {
+                    self.data_bytes += input.len() as u64;
+                    return Ok(Piece { consumed: input.len(), data: 0..input.len() });
+                }
                 State::Length(left) => {
                     let (data, left) = take(at, input, left);
                     self.state = if left == 0 { State::Done } else { State::Length(left) };
+                    self.data_bytes += data.len() as u64;
                     return Ok(Piece { consumed: data.end, data });
                 }
                 State::Data(left) => {
                     let (data, left) = take(at, input, left);
                     self.state = if left == 0 { State::DataReturn } else { State::Data(left) };
+                    self.data_bytes += data.len() as u64;
                     return Ok(Piece { consumed: data.end, data });
                 }
                 State::Trailers => at += self.collect_trailers(&input[at..])?,
@@ -192,7 +227,7 @@ impl Body {
             (State::Size { size, .. }, b';') => self.count_extension(size),
             (State::Size { size, digits }, byte) => {
                 let digit = char::from(byte).to_digit(16).ok_or(Refusal::ChunkSize)?;
-                if digits == 16 {
+                if digits == 16 || size << 4 > LENGTH_MAX {
                     return Err(Refusal::ChunkTooLarge);
                 }
                 Ok(State::Size { size: size << 4 | u64::from(digit), digits: digits + 1 })
@@ -237,7 +272,8 @@ impl Body {
             taken += line.len();
             if trailers.section.ends_with(b"\n\r\n") || trailers.section.ends_with(b"\n\n") {
                 parse::trailers(&trailers.section, &mut trailers.head)?;
-                if trailers.head.names().meets(FORBIDDEN_IN_TRAILERS) {
+                let meant_for_heads = |name: &&str| trailers.head.value_of(name).is_some();
+                if trailers.head.names().meets(FORBIDDEN_IN_TRAILERS) || FORBIDDEN_TOO.iter().any(meant_for_heads) {
                     return Err(Refusal::ForbiddenTrailer);
                 }
                 self.state = State::Done;

@@ -20,6 +20,9 @@ pub enum Framing {
 /// The longest body that can be announced: beyond it some neighbour's signed counter would overflow.
 pub const LENGTH_MAX: u64 = i64::MAX as u64;
 
+/// As many digits as the longest length has.
+const LENGTH_DIGITS_MAX: usize = 19;
+
 /// The framing of a request's body.
 ///
 /// # Errors
@@ -31,6 +34,10 @@ pub fn of_request(head: &Head) -> Result<Framing, Refusal> {
         Announced::Length(length) => Framing::Length(length),
         Announced::Chunked => Framing::Chunked,
     };
+    // What a neighbour makes of other expectations nobody knows: some wait, some take the body for the next request.
+    if head.values(Name::Expect).any(|value| !value.eq_ignore_ascii_case(b"100-continue")) {
+        return Err(Refusal::Expectation);
+    }
     match (head.method_kind(), framing) {
         // A tunnel begins behind the head: bytes of a "body" would be taken for either.
         (Method::Connect, Framing::Chunked) => Err(Refusal::EncodingForbidden),
@@ -90,6 +97,10 @@ fn announced(head: &Head) -> Result<Announced, Refusal> {
 fn parse_length(digits: &[u8]) -> Result<u64, Refusal> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return Err(Refusal::MalformedLength);
+    }
+    // Zeros in front change no number, but a neighbour's buffer for digits may be too small for them.
+    if digits.len() > LENGTH_DIGITS_MAX {
+        return Err(Refusal::LengthTooLarge);
     }
     let length = digits.iter().try_fold(0u64, |length, digit| {
         length.checked_mul(10)?.checked_add(u64::from(digit - b'0')).filter(|length| *length <= LENGTH_MAX)

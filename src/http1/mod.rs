@@ -13,8 +13,8 @@
 //! We refuse, hyper accepts: bare LF as a line end; more than one empty line before a request; a missing, empty, repeated
 //! or malformed `Host`, or one that differs from the target's authority; any target that is not one of the four forms
 //! for its method, or has a fragment or a byte that is not visible ASCII; `Content-Length` together with
-//! `Transfer-Encoding`, repeated, or above 2^63 - 1; any transfer coding beside `chunked`; a body on `CONNECT`; whitespace
-//! after a chunk size, more than sixteen digits of it, control bytes in a chunk extension; trailers that would change
+//! `Transfer-Encoding`, repeated, or longer than 19 digits or above 2^63 - 1; any transfer coding beside `chunked`; a body on `CONNECT`; any `Expect` but `100-continue`; whitespace
+//! after a chunk size, more than sixteen digits of it or a size above 2^63 - 1, control bytes in a chunk extension; trailers that would change
 //! framing, routing or identity.
 //!
 //! We accept, hyper refuses: targets with `<`, `>`, `` ` `` or `"`, which are no part of URIs, but browsers send them and

@@ -236,7 +236,7 @@ fn diagnose(input: &[u8], start: Start, error: httparse::Error) -> Refusal {
     if start != Start::Field {
         let line = lines.next().unwrap_or_default();
         if let Some(refusal) = diagnose_line_end(line).or(match error {
-            httparse::Error::Version => Some(Refusal::Version),
+            httparse::Error::Version => Some(diagnose_version(line, start)),
             httparse::Error::Status => Some(Refusal::Status),
             httparse::Error::Token => Some(diagnose_request_line(line)),
             _ => None,
@@ -252,7 +252,7 @@ fn diagnose(input: &[u8], start: Start, error: httparse::Error) -> Refusal {
     match error {
         httparse::Error::TooManyHeaders => Refusal::TooManyFields,
         httparse::Error::HeaderName => Refusal::FieldName,
-        httparse::Error::NewLine => Refusal::Version, // every line ends well, so something stands behind the version
+        httparse::Error::NewLine => Refusal::MalformedVersion, // every line ends well, so something stands behind it
         _ => Refusal::FieldValue,
     }
 }
@@ -261,6 +261,17 @@ fn diagnose_line_end(line: &[u8]) -> Option<Refusal> {
     match line {
         [inner @ .., b'\r', b'\n'] => inner.contains(&b'\r').then_some(Refusal::BareCarriageReturn),
         _ => Some(Refusal::BareLineFeed),
+    }
+}
+
+/// A version that is none is malformed; one that exists, or will, is only not ours.
+fn diagnose_version(line: &[u8], start: Start) -> Refusal {
+    let mut words = line.trim_ascii_end().split(|byte| *byte == b' ');
+    let (version, is_last) = (words.nth(2), words.next().is_none());
+    match version {
+        Some([b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']) if is_last => Refusal::Version,
+        _ if start == Start::Request => Refusal::MalformedVersion,
+        _ => Refusal::Version,
     }
 }
 

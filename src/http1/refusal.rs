@@ -44,13 +44,21 @@ refusals! {
     Fragment "fragment" "the request target has a fragment"
     TargetTooLong "target_too_long" "the request target is longer than the limit"
     Version "version" "the HTTP version is neither 1.0 nor 1.1"
+    MalformedVersion "malformed_version" "the first line does not name an HTTP version where it should"
     Status "status" "the status line is malformed"
+
+    // What is wrong in front of the first line.
+    ProxyPreamble "proxy_preamble" "the preamble of the PROXY protocol is malformed"
 
     // What is wrong with the host.
     MissingHost "missing_host" "the request names no host"
     RepeatedHost "repeated_host" "the request has more than one Host"
     MalformedHost "malformed_host" "the host is malformed"
     HostMismatch "host_mismatch" "the request target and Host name different hosts"
+
+    // What is wrong with what is asked for.
+    Expectation "expectation" "Expect asks for something other than 100-continue"
+    InterimFlood "interim_flood" "there are more interim responses than the limit"
 
     // What is wrong with the framing.
     LengthAndEncoding "length_and_encoding" "both Content-Length and Transfer-Encoding are present"
@@ -77,6 +85,7 @@ impl Refusal {
     pub const fn status(self) -> u16 {
         match self {
             Self::TargetTooLong => 414,
+            Self::Expectation => 417,
             Self::HeadTooLarge | Self::TooManyFields | Self::TrailersTooLarge => 431,
             Self::Version => 505,
             _ => 400,

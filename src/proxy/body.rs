@@ -33,15 +33,14 @@ pub struct Upload {
     given: usize,
     /// Leading bytes of the client's input that belong to the body and wait to be sent.
     validated: usize,
-    passed: u64,
     limit: u64,
 }
 
 impl Upload {
-    /// A body in `framing`, kept for another try up to `kept_max` bytes and refused above `limit` bytes (0: no limit).
+    /// A body in `framing`, kept for another try up to `kept_max` bytes and refused above `limit` bytes of data (0: no limit).
     pub fn new(framing: Framing, kept_max: usize, limit: u64) -> Upload {
         let limit = if limit == 0 { u64::MAX } else { limit };
-        Upload { body: Body::new(framing), kept: Some(Vec::new()), kept_max, given: 0, validated: 0, passed: 0, limit }
+        Upload { body: Body::new(framing), kept: Some(Vec::new()), kept_max, given: 0, validated: 0, limit }
     }
 
     /// Whether everything has been read from the client.
@@ -101,7 +100,7 @@ impl Upload {
             return Ok(false);
         }
         self.validated = self.body.relay(client.input.filled()).map_err(Fault::Framing)?;
-        if self.passed + self.validated as u64 > self.limit {
+        if self.body.data_bytes() > self.limit {
             return Err(Fault::TooLarge);
         }
         debug_assert!(self.validated > 0 || self.body.is_done());
@@ -119,7 +118,6 @@ impl Upload {
         }
         client.input.consume(taken);
         self.validated -= taken;
-        self.passed += taken as u64;
     }
 }
 

@@ -323,7 +323,7 @@ fn introduction(client: &mut Client) -> Result<(), Refusal> {
         }
         Err(malformed) => {
             tracing::debug!(peer = %client.peer, %malformed, "a preamble of the PROXY protocol was refused");
-            return Err(Refusal::Method); // nobody knows where the method would begin
+            return Err(Refusal::ProxyPreamble);
         }
     }
     client.may_be_introduced = false;

@@ -169,6 +169,24 @@ impl ProxyError {
         }
     }
 
+    /// What the client did wrong, by the rule it broke; `None`: nothing, or nothing that we refuse.
+    pub fn refused(&self) -> Option<&'static str> {
+        match self {
+            Self::BadRequest(refusal) | Self::HeadTooLarge(refusal) => Some(refusal.label()),
+            Self::EmptyHost | Self::BodyTooLarge | Self::ClientTimeout => Some(self.label()),
+            Self::ConnectMethod => Some("connect"),
+            Self::UnknownRoute
+            | Self::NoEndpoints
+            | Self::ConnectionLimit
+            | Self::MalformedInstanceHeader
+            | Self::UnknownInstance
+            | Self::RouteService
+            | Self::Endpoint(_)
+            | Self::EndpointTimeout
+            | Self::ClientGone => None,
+        }
+    }
+
     /// What the retry rules shall make of it; `None`: nothing can be tried again.
     pub fn failure(&self) -> Option<Failure> {
         match self {

@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
@@ -13,13 +13,13 @@ use super::connection::Client;
 use super::error::{Cause, ProxyError};
 use super::headers;
 use super::link::Link;
-use super::settings::RouteLimits;
+use super::settings::{RouteLimits, Settings};
 use super::tls;
 use crate::domain::balance::Outcome;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::moment::Moment;
 use crate::domain::table::snapshot::Pool;
-use crate::http1::{Framing, Head, Limits, Name, Progress, Version, parse, write};
+use crate::http1::{Framing, Head, Name, Progress, Refusal, Version, framing, parse, write};
 
 /// How long a client that has closed its sending side is believed before it is asked whether it still listens, and how
 /// often that is looked at again.
@@ -27,6 +27,9 @@ const HALF_CLOSED_CHECK: Duration = Duration::from_secs(1);
 
 /// How long a body may stand still towards a client that has closed its sending side and was never heard of again.
 const HALF_CLOSED_STALL: Duration = Duration::from_secs(5);
+
+/// Interim responses to one request. A handful is usual; what comes without end is an attack on clients.
+const INTERIM_MAX: u32 = 64;
 
 /// Counts a request at its endpoint for as long as it lasts, whatever way it ends.
 #[derive(Debug)]
@@ -90,41 +93,63 @@ pub async fn exchange_heads(
     client: &mut Client,
     instance: &mut Link,
     upload: &mut Upload,
+    request: &Head,
     response: &mut Head,
-    may_upgrade: bool,
-    limits: &Limits,
+    settings: &Settings,
     timeouts: &RouteLimits,
 ) -> Result<(), ProxyError> {
     let mut sending = Sending {
+        request,
+        settings,
+        timeouts,
         received_before: instance.received,
         sent: false,
         gave_up: false,
-        may_upgrade,
+        interim: 0,
         watch: Watch::default(),
     };
     client.patience.set(Instant::now(), timeouts.idle_body);
-    poll_fn(|cx| sending.poll(cx, client, instance, upload, response, limits, timeouts)).await
+    poll_fn(|cx| sending.poll(cx, client, instance, upload, response)).await
 }
 
 /// The first half of an attempt.
-struct Sending {
+struct Sending<'a> {
+    /// As it goes to the instance.
+    request: &'a Head,
+    settings: &'a Settings,
+    timeouts: &'a RouteLimits,
     received_before: u64,
     /// The whole request has left.
     sent: bool,
     /// The instance takes no more of it, but may still answer.
     gave_up: bool,
-    /// The client has offered another protocol.
-    may_upgrade: bool,
+    /// Interim responses so far.
+    interim: u32,
     watch: Watch,
 }
 
-impl Sending {
-    fn upgraded(&self, response: &Head) -> Result<(), ProxyError> {
-        let asked = self.may_upgrade && self.sent && headers::asked_upgrade(response).is_some();
-        if asked { Ok(()) } else { Err(ProxyError::Endpoint(Cause::UnaskedUpgrade)) }
+impl Sending<'_> {
+    /// Whether the final head (101 is one) is fit to be passed on.
+    fn judge(&self, response: &Head) -> Result<(), ProxyError> {
+        if response.status() == 101 && !(self.sent && headers::takes_up_offer(self.request, response)) {
+            return Err(ProxyError::Endpoint(Cause::UnaskedUpgrade));
+        }
+        framing::of_response(response, self.request.method_kind()).map(drop).map_err(unfit)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the one place where all parts of an attempt meet")]
+    /// Writes an interim head to the client, if it can read one.
+    fn pass_interim(&mut self, client: &mut Client, response: &mut Head) -> Result<(), ProxyError> {
+        self.interim += 1;
+        if self.interim > INTERIM_MAX {
+            return Err(unfit(Refusal::InterimFlood));
+        }
+        headers::interim_towards_client(response, self.settings).map_err(unfit)?;
+        if client.version == Version::Http11 {
+            write::response(response, client.link.out());
+        }
+        Ok(())
+    }
+
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -132,8 +157,6 @@ impl Sending {
         instance: &mut Link,
         upload: &mut Upload,
         response: &mut Head,
-        limits: &Limits,
-        timeouts: &RouteLimits,
     ) -> Poll<Result<(), ProxyError>> {
         let moved_before = client.link.received + instance.delivered;
         if !self.sent && !self.gave_up {
@@ -144,12 +167,12 @@ impl Sending {
                 Poll::Pending => {}
             }
             if self.sent || self.gave_up {
-                client.patience.set(Instant::now(), timeouts.response_head);
+                client.patience.set(Instant::now(), self.timeouts.response_head);
             } else if client.link.received + instance.delivered != moved_before {
-                client.patience.set(Instant::now(), timeouts.idle_body);
+                client.patience.set(Instant::now(), self.timeouts.idle_body);
             }
         }
-        if let Poll::Ready(answered) = self.poll_response(cx, client, instance, response, limits) {
+        if let Poll::Ready(answered) = self.poll_response(cx, client, instance, response) {
             return Poll::Ready(answered);
         }
         if let Poll::Ready(Err(_)) = client.link.poll_flush(cx) {
@@ -159,6 +182,9 @@ impl Sending {
             return Poll::Ready(Err(ProxyError::ClientGone));
         }
         if client.patience.poll_elapsed(cx).is_ready() {
+            if !client.link.is_flushed() {
+                return Poll::Ready(Err(ProxyError::ClientGone)); // nor in time
+            }
             let client_stalled = !self.sent && !self.gave_up && !upload.is_read() && instance.is_flushed();
             return Poll::Ready(Err(if client_stalled {
                 ProxyError::ClientTimeout
@@ -175,22 +201,20 @@ impl Sending {
         client: &mut Client,
         instance: &mut Link,
         response: &mut Head,
-        limits: &Limits,
     ) -> Poll<Result<(), ProxyError>> {
         loop {
+            if self.interim > 0 {
+                // A client that does not read them shall not fill our memory with them.
+                ready!(client.link.poll_flush(cx)).map_err(|_| ProxyError::ClientGone)?;
+            }
             if !instance.input.is_empty() {
-                match parse::response(instance.input.filled(), limits, response) {
+                match parse::response(instance.input.filled(), &self.settings.head_limits, response) {
                     Ok(Progress::Complete(consumed)) => {
                         instance.input.consume(consumed);
-                        if response.status() >= 200 {
-                            return Poll::Ready(Ok(()));
+                        if response.status() >= 200 || response.status() == 101 {
+                            return Poll::Ready(self.judge(response));
                         }
-                        if response.status() == 101 {
-                            return Poll::Ready(self.upgraded(response));
-                        }
-                        if client.version == Version::Http11 {
-                            write::response(response, client.link.out());
-                        }
+                        self.pass_interim(client, response)?;
                         continue;
                     }
                     Ok(Progress::Partial) => {
@@ -198,7 +222,7 @@ impl Sending {
                             instance.input.grow();
                         }
                     }
-                    Err(refusal) => return Poll::Ready(Err(ProxyError::Endpoint(Cause::BadResponse(refusal)))),
+                    Err(refusal) => return Poll::Ready(Err(unfit(refusal))),
                 }
             }
             let cause = match instance.poll_fill(cx) {
@@ -294,9 +318,13 @@ fn upload_failed(fault: Fault) -> ProxyError {
     }
 }
 
+fn unfit(refusal: Refusal) -> ProxyError {
+    ProxyError::Endpoint(Cause::BadResponse(refusal))
+}
+
 fn download_failed(fault: Fault) -> ProxyError {
     match fault {
-        Fault::Framing(refusal) => ProxyError::Endpoint(Cause::BadResponse(refusal)),
+        Fault::Framing(refusal) => unfit(refusal),
         Fault::CutOff => ProxyError::Endpoint(Cause::Truncated),
         Fault::Source(_) => ProxyError::Endpoint(Cause::Reset),
         Fault::Sink(_) => ProxyError::ClientGone,

@@ -7,7 +7,8 @@ use super::settings::Settings;
 use super::trace;
 use crate::config::{ClientCertHeader, ForwardedProto};
 use crate::domain::endpoint::Endpoint;
-use crate::http1::{Head, Method, Name, NameSet, Refusal, Version};
+use crate::http1::head::tokens;
+use crate::http1::{Head, Method, Name, NameSet, Refusal, Version, framing};
 
 /// Fields that end at the next hop (RFC 9110 section 7.6.1). `Transfer-Encoding` is one too, but bodies keep their
 /// framing from hop to hop; where they do not, the field is changed there.
@@ -80,6 +81,9 @@ pub fn towards_instances(head: &mut Head, client: &ClientFacts<'_>, settings: &S
     let wants_trailers = head.lists(Name::Te, "trailers");
     let upgrade = asked_upgrade(head);
     drop_listed(head, settings)?;
+    if head.version() == Version::Http10 {
+        head.remove(Name::Expect); // it means nothing there (RFC 9110 section 10.1.1)
+    }
     // Whatever the client speaks, it is we who speak to the instance (RFC 9110 section 6.2).
     head.set_version(Version::Http11);
     let believed = settings.trusts(client.address);
@@ -132,6 +136,16 @@ pub fn asked_upgrade(head: &Head) -> Option<Vec<u8>> {
     asks.then(|| head.values(Name::Upgrade).collect::<Vec<_>>().join(b", ".as_slice()))
 }
 
+/// Whether `response` takes up protocols that `request` offers, and no others (RFC 9110 section 7.8).
+pub fn takes_up_offer(request: &Head, response: &Head) -> bool {
+    let offered = |protocol: &[u8]| {
+        let mut offers = request.values(Name::Upgrade).flat_map(tokens);
+        offers.any(|offer| offer.eq_ignore_ascii_case(protocol))
+    };
+    let Some(taken) = asked_upgrade(response) else { return false };
+    tokens(&taken).next().is_some() && tokens(&taken).all(offered)
+}
+
 /// Tells one instance who it is; on a later attempt the next one is told instead. What a registration says and a header
 /// cannot carry is left out.
 pub fn towards_instance(head: &mut Head, endpoint: &Endpoint) {
@@ -155,6 +169,9 @@ pub fn towards_client(head: &mut Head, request_id: &[u8; 36], settings: &Setting
     drop_listed(head, settings)?;
     head.set_version(Version::Http11); // ours: an old instance does not make the router old
     head.remove_all(HOP_BY_HOP.and(NameSet::of(&[Name::XVcapRequestId])));
+    if head.status() < 200 || head.status() == 204 {
+        head.remove(Name::ContentLength); // `framing` has let a zero through that must not be there
+    }
     if let Some(protocol) = upgrade {
         head.push_known(Name::Connection, b"Upgrade")?;
         head.push_known(Name::Upgrade, &protocol)?;
@@ -168,6 +185,18 @@ pub fn towards_client(head: &mut Head, request_id: &[u8; 36], settings: &Setting
         }
     }
     head.push_known(Name::XVcapRequestId, request_id)
+}
+
+/// Makes an instance's interim head (100, 103…) fit for the client.
+///
+/// # Errors
+/// When it announces a body, or `Connection` lists too many options.
+pub fn interim_towards_client(head: &mut Head, settings: &Settings) -> Result<(), Refusal> {
+    framing::of_response(head, Method::Get)?;
+    drop_listed(head, settings)?;
+    head.set_version(Version::Http11);
+    head.remove_all(HOP_BY_HOP.and(NameSet::of(&[Name::ContentLength])));
+    Ok(())
 }
 
 /// Whether `head` carries a method that may be repeated without harm, or says so by `Idempotency-Key`.

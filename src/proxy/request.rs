@@ -74,7 +74,6 @@ pub async fn refuse(worker: &Worker, client: &mut Client, request: &Head, error:
     let mut trip = Trip::begin(worker);
     let counted = client.counts();
     worker.metrics.request_started();
-    trip.ending = Ending::Refused;
     let after = give_answer(worker, client, request, &mut trip, error).await;
     worker.finished(&trip, client, request, counted);
     after
@@ -301,9 +300,7 @@ impl Attempt<'_> {
         let mut instance = self.checkout(client, endpoint).await?;
         headers::towards_instance(request, endpoint);
         write::request(request, instance.out());
-        let may_upgrade = request.has(Name::Upgrade); // it is left there only if the client really asked
-        let limits = &self.settings.head_limits;
-        forward::exchange_heads(client, &mut instance, upload, response, may_upgrade, limits, self.limits).await?;
+        forward::exchange_heads(client, &mut instance, upload, request, response, self.settings, self.limits).await?;
         Ok(instance)
     }
 
@@ -358,7 +355,8 @@ impl Delivery<'_> {
         }
         let framing = framing::of_response(response, request.method_kind())
             .map_err(|refusal| ProxyError::Endpoint(Cause::BadResponse(refusal)))?;
-        let instance_stays = response.keeps_alive() && framing != Framing::UntilClose;
+        // Who answers before the request has come may take what is left of it for the next one.
+        let instance_stays = response.keeps_alive() && framing != Framing::UntilClose && upload.is_done();
         let keep_alive = self.keeps_client(client, &upload, response, framing);
         let reframe = forward::reframe(response, framing, client.version);
         self.dress(client, response, in_flight.endpoint(), trip, keep_alive)?;
@@ -372,7 +370,7 @@ impl Delivery<'_> {
             trip.broken(error);
             return Ok(After::Abort);
         }
-        if instance_stays && upload.is_done() {
+        if instance_stays {
             self.worker.upstreams.give_back(in_flight.endpoint(), instance, Instant::now());
         }
         Ok(match (keep_alive, upload.is_read()) {
@@ -474,6 +472,9 @@ async fn give_answer(
     let out = client.link.out();
     let head_bytes = answer::write(&error, &settings, &trip.request_id, request, client.version, keep_alive, out);
     trip.head_bytes = head_bytes as u64;
+    if error.refused().is_some() {
+        trip.ending = Ending::Refused;
+    }
     trip.error = Some(error);
     client.patience.set(Instant::now(), settings.timeouts.idle_body);
     let Client { link, patience, .. } = client;
@@ -540,6 +541,7 @@ impl Trip {
         self.ending = match &error {
             ProxyError::ClientGone => Ending::ClientGone,
             ProxyError::Endpoint(Cause::Stalled) | ProxyError::EndpointTimeout => Ending::TimedOut,
+            client if client.refused().is_some() => Ending::Refused,
             _ => Ending::InstanceCut,
         };
         self.error = Some(error);

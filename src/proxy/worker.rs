@@ -19,7 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use super::buffers::BufferPool;
 use super::connection::{self, Client, Counts};
 use super::connections::Connections;
-use super::error::ProxyError;
+use super::error::{Cause, ProxyError};
 use super::request::Trip;
 use super::settings::Settings;
 use super::tls::Tls;
@@ -33,7 +33,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::published::{Published, Reader};
 use crate::runtime::shutdown::{Listener, Phase};
 use crate::runtime::succession::Inheritance;
-use crate::telemetry::access_log::{Ending, LogBuffer, Record};
+use crate::telemetry::access_log::{LogBuffer, Record};
 use crate::telemetry::metrics::{Finished, Metrics, Shard};
 
 /// Connections the kernel completes ahead of us, per listener.
@@ -141,10 +141,11 @@ impl Worker {
             bytes_in,
             bytes_out,
         });
-        if trip.ending == Ending::Refused
-            && let Some(ProxyError::BadRequest(refusal) | ProxyError::HeadTooLarge(refusal)) = &trip.error
-        {
-            self.metrics.refused(refusal.label());
+        if let Some(reason) = trip.error.as_ref().and_then(ProxyError::refused) {
+            self.metrics.refused(reason);
+        }
+        if let Some(ProxyError::Endpoint(Cause::BadResponse(refusal))) = &trip.error {
+            self.metrics.response_refused(refusal.label());
         }
         let mut log = self.log.borrow_mut();
         if !log.is_on() {

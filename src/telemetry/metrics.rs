@@ -79,7 +79,9 @@ families! {
     ROUTER_ERRORS: Counter "weighbridge_router_errors_total" ["error"]
         "Answers made by the router because no instance could, by the value of X-Weighbridge-Error.";
     REFUSED: Counter "weighbridge_refused_total" ["reason"]
-        "Connections and requests refused before routing: malformed, ambiguous, or over a limit.";
+        "Connections and requests of clients refused: malformed, ambiguous, or over a limit.";
+    RESPONSES_REFUSED: Counter "weighbridge_responses_refused_total" ["reason"]
+        "Responses of instances refused: malformed, ambiguous, or over a limit.";
     CONNECTIONS: Counter "weighbridge_connections_total" []
         "Connections accepted from clients.";
     CONNECTIONS_OPEN: Gauge "weighbridge_connections_open" []

@@ -19,5 +19,6 @@ mod outage;
 mod rehearsal;
 mod routing;
 mod sticky;
+mod strict;
 mod tls;
 mod wire;

@@ -44,6 +44,7 @@ impl Shards {
         out.number(RESPONSE_BYTES, self.sum(|s| &s.bytes_out));
         out.numbers(ROUTER_ERRORS, self.labelled(|s| &s.router_errors));
         out.numbers(REFUSED, self.labelled(|s| &s.refused));
+        out.numbers(RESPONSES_REFUSED, self.labelled(|s| &s.responses_refused));
     }
 
     fn connections(&self, out: &mut Exposition) {

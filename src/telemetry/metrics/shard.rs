@@ -136,9 +136,14 @@ impl Shard {
         self.slots.connections_closed.add(1);
     }
 
-    /// A connection or request was refused for `reason` (malformed, ambiguous, over a limit) before it was routed.
+    /// A connection or request was refused for `reason` (malformed, ambiguous, over a limit).
     pub fn refused(&self, reason: &'static str) {
         self.slots.refused.add(reason, 1);
+    }
+
+    /// A response was refused for `reason`.
+    pub fn response_refused(&self, reason: &'static str) {
+        self.slots.responses_refused.add(reason, 1);
     }
 
     /// A TLS handshake with a client failed.
@@ -232,6 +237,7 @@ pub(super) struct Slots {
     pub(super) bytes_out: Count,
     pub(super) router_errors: Labelled,
     pub(super) refused: Labelled,
+    pub(super) responses_refused: Labelled,
     pub(super) connections_opened: Count,
     pub(super) connections_closed: Count,
     pub(super) tls_failed: Labelled,
@@ -274,6 +280,7 @@ impl Slots {
             bytes_out: Count::default(),
             router_errors: Labelled::default(),
             refused: Labelled::default(),
+            responses_refused: Labelled::default(),
             connections_opened: Count::default(),
             connections_closed: Count::default(),
             tls_failed: Labelled::default(),

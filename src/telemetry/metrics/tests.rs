@@ -30,6 +30,7 @@ fn count_everything(metrics: &Metrics) {
     shard.connection_opened();
     shard.connection_closed();
     shard.refused("bare_lf");
+    shard.response_refused("status");
     shard.tls_failed("no_certificate");
     drop(shard.upstream_connected(MILLI));
     shard.upstream_connect_failed("refused");
