@@ -1,37 +1,26 @@
 //! Tags of an instance: a small map from text to text, packed into one piece of memory because there are so many of them.
 
-use std::fmt;
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
 /// Free labels as sent, in order of their keys. Cloning is cheap.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
-pub struct Tags(Option<Arc<Packed>>);
-
-#[derive(PartialEq, Eq, Hash)]
-struct Packed {
-    /// Key, value, key, value, …
-    text: Box<str>,
-    /// Where each of them ends in `text`.
-    ends: Box<[u32]>,
-}
+pub struct Tags(
+    /// Key, value, key, value, …, each behind its length in bytes and a colon. `None` for no tags.
+    Option<Arc<str>>,
+);
 
 impl Tags {
     /// Packs pairs in any order; of two pairs with the same key the later one counts.
     pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Tags {
-        let sorted: std::collections::BTreeMap<&str, &str> = pairs.into_iter().collect();
-        if sorted.is_empty() {
-            return Tags::default();
+        let sorted: BTreeMap<&str, &str> = pairs.into_iter().collect();
+        let length = |(key, value): (&&str, &&str)| key.len() + value.len() + 8;
+        let mut packed = String::with_capacity(sorted.iter().map(length).sum());
+        for part in sorted.into_iter().flat_map(|(key, value)| [key, value]) {
+            write!(packed, "{}:{part}", part.len()).expect("writing to a string does not fail");
         }
-        let mut text = String::with_capacity(sorted.iter().map(|(key, value)| key.len() + value.len()).sum());
-        let mut ends = Vec::with_capacity(2 * sorted.len());
-        for (key, value) in sorted {
-            for part in [key, value] {
-                text.push_str(part);
-                // Messages are limited to far less than 4 GiB.
-                ends.push(text.len() as u32);
-            }
-        }
-        Tags(Some(Arc::new(Packed { text: text.into(), ends: ends.into() })))
+        Tags((!packed.is_empty()).then(|| packed.into()))
     }
 
     /// The value of `key`.
@@ -41,19 +30,19 @@ impl Tags {
 
     /// All pairs in order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let (text, ends) = self.0.as_ref().map_or(("", &[][..]), |packed| (&*packed.text, &*packed.ends));
-        let mut start = 0;
-        ends.chunks_exact(2).map(move |pair| {
-            let (key_end, value_end) = (pair[0] as usize, pair[1] as usize);
-            let found = (&text[start..key_end], &text[key_end..value_end]);
-            start = value_end;
-            found
-        })
+        let mut rest = self.0.as_deref().unwrap_or_default();
+        let mut part = move || {
+            let (length, after) = rest.split_once(':')?;
+            let (part, after) = after.split_at_checked(length.parse().ok()?)?;
+            rest = after;
+            Some(part)
+        };
+        std::iter::from_fn(move || Some((part()?, part()?)))
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |packed| packed.ends.len() / 2)
+        self.iter().count()
     }
 
     /// Whether there are none.
@@ -74,12 +63,15 @@ mod tests {
 
     #[test]
     fn tags_are_found_by_key_and_listed_in_order() {
-        let tags = Tags::new([("zebra", "z"), ("component", "app"), ("empty", "")]);
+        let tags = Tags::new([("zebra", "z"), ("component", "app"), ("empty", ""), ("12:x", "ü:")]);
         assert_eq!(tags.get("component"), Some("app"));
         assert_eq!(tags.get("empty"), Some(""));
         assert_eq!(tags.get("comp"), None);
-        assert_eq!(tags.iter().collect::<Vec<_>>(), [("component", "app"), ("empty", ""), ("zebra", "z")]);
-        assert_eq!(tags.len(), 3);
+        assert_eq!(
+            tags.iter().collect::<Vec<_>>(),
+            [("12:x", "ü:"), ("component", "app"), ("empty", ""), ("zebra", "z")]
+        );
+        assert_eq!(tags.len(), 4);
         assert!(Tags::new([]).is_empty());
         assert_eq!(Tags::new([("a", "1"), ("a", "2")]), Tags::new([("a", "2")]));
         assert_ne!(Tags::new([("a", "bc")]), Tags::new([("ab", "c")]));

@@ -7,9 +7,15 @@ use crate::domain::table::snapshot::Pool;
 /// Belongs to one `Pool` and must never be moved to another.
 #[derive(Debug, Default)]
 pub struct Derived {
+    neighbours: OnceLock<Box<[u32]>>,
+    rest: OnceLock<Box<Rest>>,
+}
+
+/// What few pools are ever asked for.
+#[derive(Debug, Default)]
+struct Rest {
     maglev: OnceLock<Box<[u32]>>,
     by_instance: OnceLock<Box<[(u64, u32)]>>,
-    neighbours: OnceLock<Box<[u32]>>,
     heaviest: OnceLock<f32>,
 }
 
@@ -20,9 +26,14 @@ const PRIMES: [usize; 14] =
 const ENTRIES_PER_ENDPOINT: usize = 64;
 
 impl Derived {
+    fn rest(&self) -> &Rest {
+        self.rest.get_or_init(Box::default)
+    }
+
     /// The largest static weight.
     pub(super) fn heaviest(&self, pool: &Pool) -> f32 {
-        *self.heaviest.get_or_init(|| pool.endpoints.iter().fold(f32::MIN_POSITIVE, |most, e| most.max(e.weight)))
+        let heaviest = || pool.endpoints.iter().fold(f32::MIN_POSITIVE, |most, e| most.max(e.weight));
+        *self.rest().heaviest.get_or_init(heaviest)
     }
 
     /// For each endpoint, how many of the pool's endpoints share its host, itself included.
@@ -45,7 +56,7 @@ impl Derived {
 
     /// Indices of the endpoints by hash of their instance id, sorted; 12 to 16 bytes an endpoint.
     pub(super) fn by_instance(&self, pool: &Pool) -> &[(u64, u32)] {
-        self.by_instance.get_or_init(|| {
+        self.rest().by_instance.get_or_init(|| {
             let hashed = |(i, e): (usize, &std::sync::Arc<crate::domain::endpoint::Endpoint>)| {
                 (hash(e.instance.as_str().as_bytes()), i as u32)
             };
@@ -60,7 +71,7 @@ impl Derived {
     /// router, in whatever order they registered. Building it costs about 64 to 128 steps per endpoint, once per change
     /// of the pool: microseconds for a small pool, some milliseconds for a thousand; 256 to 512 bytes an endpoint.
     pub(super) fn maglev(&self, pool: &Pool) -> &[u32] {
-        self.maglev.get_or_init(|| maglev_table(pool))
+        self.rest().maglev.get_or_init(|| maglev_table(pool))
     }
 }
 

@@ -8,6 +8,7 @@
 //! `c = (A + 10 C) / (B + 10)`, with A the CPU time spent and B the requests served lately, C the same over the fleet;
 //! `w = a / c`, within a twentieth and twenty times the mean, less where memory runs out.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::live::{Heard, Live};
@@ -130,15 +131,20 @@ impl ScoreConfig {
     }
 }
 
-/// What is learnt from the reports of one endpoint, one after another.
+/// What is learnt from the reports of one endpoint, one after another. Packed, as there is one for every instance.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Learnt {
-    pub(super) heard: Heard,
-    /// CPU of the instance and free CPU of its host, as shares of the host, smoothed.
-    cpu: Option<Cpu>,
+    instance: Usage,
+    host: Usage,
+    at: Moment,
+    /// At most 49 days.
+    interval_ms: NonZeroU32,
+    /// CPU of the instance and free CPU of its host, as shares of the host, smoothed; NaN while unknown.
+    own: f32,
+    free: f32,
     /// A: CPU-seconds of the host spent, B: requests served, both forgetting.
-    spent: f64,
-    served: f64,
+    spent: f32,
+    served: f32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -150,10 +156,10 @@ struct Cpu {
 impl Learnt {
     /// Takes one report in. `served`: requests answered since the last one.
     pub(super) fn next(before: Option<&Learnt>, heard: Heard, served: u32) -> Learnt {
-        let passed = before.map_or(heard.interval, |b| heard.at.since(b.heard.at)).as_secs_f64();
+        let passed = before.map_or(heard.interval, |b| heard.at.since(b.at)).as_secs_f64();
         let known = heard.instance.cpu.zip(heard.host.cpu);
         let reported = known.map(|(own, host)| Cpu { own: share(own), free: 1.0 - share(host) });
-        let cpu = match (before.and_then(|b| b.cpu), reported) {
+        let cpu = match (before.and_then(Learnt::cpu), reported) {
             (Some(before), Some(reported)) => {
                 let alpha = 1.0 - (-passed / CPU_SMOOTHING_SECONDS).exp();
                 Some(Cpu {
@@ -165,18 +171,38 @@ impl Learnt {
             (Some(_), None) => None,
         };
         let kept = (-passed / COST_FORGETTING_SECONDS).exp();
-        let (spent, served_before) = before.map_or((0.0, 0.0), |b| (b.spent, b.served));
+        let (spent, served_before) = before.map_or((0.0, 0.0), |b| (f64::from(b.spent), f64::from(b.served)));
         let own = reported.map_or(0.0, |cpu| cpu.own);
-        Learnt { heard, cpu, spent: kept * spent + own * passed, served: kept * served_before + f64::from(served) }
+        let interval_ms = u32::try_from(heard.interval.as_millis()).unwrap_or(u32::MAX);
+        Learnt {
+            instance: heard.instance,
+            host: heard.host,
+            at: heard.at,
+            interval_ms: NonZeroU32::new(interval_ms).unwrap_or(NonZeroU32::MIN),
+            own: cpu.map_or(f32::NAN, |cpu| cpu.own as f32),
+            free: cpu.map_or(f32::NAN, |cpu| cpu.free as f32),
+            spent: (kept * spent + own * passed) as f32,
+            served: (kept * served_before + f64::from(served)) as f32,
+        }
+    }
+
+    pub(super) fn heard(&self) -> Heard {
+        let interval = Duration::from_millis(self.interval_ms.get().into());
+        Heard { instance: self.instance, host: self.host, at: self.at, interval }
+    }
+
+    fn cpu(&self) -> Option<Cpu> {
+        (!self.own.is_nan()).then_some(Cpu { own: self.own.into(), free: self.free.into() })
     }
 
     fn is_late(&self, now: Moment) -> bool {
-        now.since(self.heard.at) > self.heard.interval * INTERVALS
+        let heard = self.heard();
+        now.since(heard.at) > heard.interval * INTERVALS
     }
 
     /// The share of the weight that is left when memory runs out, on the host or in the instance.
     fn memory_guard(&self) -> f64 {
-        let used = [self.heard.host.mem, self.heard.instance.mem].into_iter().flatten().map(share).fold(0.0, f64::max);
+        let used = [self.host.mem, self.instance.mem].into_iter().flatten().map(share).fold(0.0, f64::max);
         ((1.0 - used) / (1.0 - MEMORY_GUARD)).clamp(MEMORY_WEIGHT_MIN, 1.0)
     }
 }
@@ -196,16 +222,17 @@ pub fn recompute(pool: &Pool, config: &ScoreConfig, now: Moment) {
 }
 
 fn recompute_capacity(pool: &Pool, known: &[Option<Learnt>]) {
-    let (spent, served) = (known.iter().flatten()).fold((0.0, 0.0), |(a, b), l| (a + l.spent, b + l.served));
+    let (spent, served) =
+        (known.iter().flatten()).fold((0.0, 0.0), |(a, b), l| (a + f64::from(l.spent), b + f64::from(l.served)));
     // Before the first request is answered, nobody knows what one costs: then capacity is CPU.
     let fleet_cost = if served > 0.0 { spent / served } else { 1.0 };
     let neighbours = pool.derived.neighbours(pool);
     let capacity = |(learnt, &on_host): (&Option<Learnt>, &u32)| {
         let learnt = learnt.as_ref()?;
-        let cpu = learnt.cpu?;
+        let cpu = learnt.cpu()?;
         let attainable = cpu.own + cpu.free / f64::from(on_host);
         let cost = if served > 0.0 {
-            (learnt.spent + COST_PRIOR * fleet_cost) / (learnt.served + COST_PRIOR)
+            (f64::from(learnt.spent) + COST_PRIOR * fleet_cost) / (f64::from(learnt.served) + COST_PRIOR)
         } else {
             fleet_cost
         };
@@ -225,8 +252,8 @@ fn recompute_capacity(pool: &Pool, known: &[Option<Learnt>]) {
 
 fn recompute_article(pool: &Pool, known: &[Option<Learnt>], config: &ScoreConfig) {
     let weight = |learnt: &Option<Learnt>| {
-        let heard = learnt.as_ref()?.heard;
-        config.loads(&heard.host, &heard.instance).map(|loads| config.weight(loads.load))
+        let learnt = learnt.as_ref()?;
+        config.loads(&learnt.host, &learnt.instance).map(|loads| config.weight(loads.load))
     };
     let weights: Vec<Option<f32>> = known.iter().map(weight).collect();
     let measured: Vec<f32> = weights.iter().flatten().copied().collect();
