@@ -75,6 +75,25 @@ impl Facts {
             weight: 1.0,
         }
     }
+
+    /// The same facts, with the texts that many instances have in common taken from `keep`, which gives equal ones.
+    pub(super) fn kept(&self, mut keep: impl FnMut(&Arc<str>) -> Arc<str>) -> Facts {
+        Facts {
+            address: self.address.kept(&mut keep),
+            tls: self.tls.clone(),
+            protocol: self.protocol,
+            app: self.app.kept(&mut keep),
+            // Nobody else has it.
+            instance: self.instance.kept(Arc::clone),
+            index: keep(&self.index),
+            agent: self.agent.as_ref().map(|agent| agent.kept(&mut keep)),
+            tags: self.tags.kept(&mut keep),
+            zone: keep(&self.zone),
+            isolation_segment: keep(&self.isolation_segment),
+            route_service: self.route_service.as_ref().map(keep),
+            weight: self.weight,
+        }
+    }
 }
 
 /// One endpoint. Its facts are reached by dereferencing.

@@ -21,6 +21,11 @@ macro_rules! names {
                 &self.0
             }
 
+            /// The same name, with its text taken from `keep`, which gives an equal one.
+            pub(super) fn kept(&self, keep: impl FnOnce(&Arc<str>) -> Arc<str>) -> Self {
+                Self(keep(&self.0))
+            }
+
             /// Whether it was missing or empty.
             pub fn is_empty(&self) -> bool {
                 self.0.is_empty()
@@ -57,6 +62,11 @@ impl Address {
         let host =
             if host.bytes().any(|b| b.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() };
         Address { host, port }
+    }
+
+    /// The same address, with its text taken from `keep`, which gives an equal one.
+    pub(super) fn kept(&self, keep: impl FnOnce(&Arc<str>) -> Arc<str>) -> Address {
+        Address { host: keep(&self.host), port: self.port }
     }
 
     /// IP or name, lower case, an IPv6 address without brackets.

@@ -23,6 +23,11 @@ impl Tags {
         Tags((!packed.is_empty()).then(|| packed.into()))
     }
 
+    /// The same tags, with their text taken from `keep`, which gives an equal one.
+    pub(super) fn kept(&self, keep: impl FnOnce(&Arc<str>) -> Arc<str>) -> Tags {
+        Tags(self.0.as_ref().map(keep))
+    }
+
     /// The value of `key`.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.iter().find(|(known, _)| *known == key).map(|(_, value)| value)

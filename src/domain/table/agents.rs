@@ -1,14 +1,13 @@
 //! Host agents: what they report about their instances, and what follows when they leave one out, begin a new life or go.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::enrol::{Origin, Wish};
-use super::slab::Few;
+use super::few::Few;
 use super::{Changes, Departure, Heard, RouteTable};
 use crate::domain::balance::live::State;
-use crate::domain::identity::{AgentId, AppId, InstanceId};
+use crate::domain::identity::{AgentId, InstanceId};
 use crate::domain::load::Usage;
 use crate::domain::moment::Moment;
 use crate::domain::protocol::heartbeat::{Entry, EntryState, Exited, Heartbeat, Serves, Shutdown};
@@ -42,9 +41,6 @@ pub(super) struct Agent {
     pub(super) instances: Vec<u32>,
 }
 
-/// The instances of an agent by app and number, for entries that name no id. Made when the first of them comes.
-type BySlot = HashMap<(AppId, Arc<str>), Few>;
-
 impl RouteTable {
     /// An agent reports. Returns also how long ago it did so before.
     pub fn heartbeat(&mut self, beat: &Heartbeat, now: Moment, changes: &mut Changes) -> (Heard, Option<Duration>) {
@@ -73,9 +69,8 @@ impl RouteTable {
         agent.interval = beat.interval.unwrap_or(USUAL_INTERVAL);
         agent.load = beat.load;
         agent.beat = agent.beat.wrapping_add(1).max(1);
-        let mut by_slot = None;
         for entry in &beat.entries {
-            self.entry(no, beat, entry, &mut by_slot, now, changes);
+            self.entry(no, beat, entry, now, changes);
         }
         if is_new_life || (beat.complete && beat.seq.is_some()) {
             self.remove_left_out(no, now, changes);
@@ -95,21 +90,13 @@ impl RouteTable {
     }
 
     /// Applies what a heartbeat says about one instance.
-    fn entry(
-        &mut self,
-        agent: u32,
-        beat: &Heartbeat,
-        entry: &Entry,
-        by_slot: &mut Option<BySlot>,
-        now: Moment,
-        changes: &mut Changes,
-    ) {
+    fn entry(&mut self, agent: u32, beat: &Heartbeat, entry: &Entry, now: Moment, changes: &mut Changes) {
         if entry.state == EntryState::Gone {
-            let mut gone = self.meant(agent, entry, by_slot);
+            let mut gone = self.meant(agent, entry);
             if let (Serves::Routes(facts, _), true) = (&entry.serves, gone.is_empty()) {
-                gone.extend(self.instance_at(facts));
+                gone = self.instance_at(facts).into_iter().collect();
             }
-            gone.into_iter().for_each(|no| self.remove_instance(no, Departure::Exited, now, changes));
+            gone.iter().for_each(|no| self.remove_instance(*no, Departure::Exited, now, changes));
             return;
         }
         let found = match &entry.serves {
@@ -120,9 +107,9 @@ impl RouteTable {
                 let enrolled = self.enrol(facts, uris, Wish::default(), Origin::Heartbeat, lease, now, changes);
                 enrolled.into_iter().collect()
             }
-            Serves::Unsaid | Serves::Nothing => self.meant(agent, entry, by_slot),
+            Serves::Unsaid | Serves::Nothing => self.meant(agent, entry),
         };
-        for no in found {
+        for &no in &found {
             if entry.serves == Serves::Unsaid {
                 self.instances[no].renew_all(now);
             }
@@ -143,42 +130,27 @@ impl RouteTable {
     }
 
     /// The known instances that an entry is about: by its id, else by its agent's own id of it, else by app and number on
-    /// this agent, if there is no doubt. Whoever is known by another id than the entry says is not meant.
-    fn meant(&self, agent: u32, entry: &Entry, by_slot: &mut Option<BySlot>) -> Vec<u32> {
+    /// this agent, if it names both and there is no doubt. Whoever is known by another id than the entry says is not meant.
+    fn meant(&self, agent: u32, entry: &Entry) -> Few<u32> {
         let differs = |a: &InstanceId, b: &InstanceId| !a.is_empty() && !b.is_empty() && a != b;
-        let with_id = |id: &InstanceId| match id.is_empty() {
-            true => &[][..],
-            false => self.by_id.get(id).map_or(&[][..], Few::as_slice),
-        };
-        let by_id: Vec<u32> =
-            with_id(&entry.instance).iter().copied().filter(|no| self.instances[*no].id == entry.instance).collect();
+        let has_id = |no: &u32| self.instances[*no].id == entry.instance;
+        let by_id: Few<u32> = self.instances_with(&entry.instance).filter(has_id).collect();
         if !by_id.is_empty() {
             return by_id;
         }
         let is_meant = |no: &u32| !differs(&self.instances[*no].id, &entry.instance);
-        let by_local: Vec<u32> = with_id(&entry.local).iter().copied().filter(is_meant).collect();
+        let by_local: Few<u32> = self.instances_with(&entry.local).filter(is_meant).collect();
         let Some(index) = entry.index.filter(|_| by_local.is_empty()) else { return by_local };
-        let by_slot = by_slot.get_or_insert_with(|| self.slots(agent));
-        let in_slot = by_slot.get(&(entry.app.clone(), index.to_string().into())).map_or(&[][..], Few::as_slice);
+        let index = index.to_string();
         let is_same_locally = |no: &u32| !differs(&self.instances[*no].local, &entry.local);
-        // It may have gone since the map was made.
-        let is_there = |no: &u32| self.instances.get(*no).is_some_and(|known| known.app == entry.app);
-        let is_it = |no: &u32| is_there(no) && is_meant(no) && is_same_locally(no);
-        let mut meant = in_slot.iter().copied().filter(is_it);
+        let is_here = |no: &u32| self.instances[*no].agent.is_some_and(|(known, _)| known == agent);
+        let is_in_slot = |no: &u32| is_here(no) && *self.instances[*no].endpoint.index == *index;
+        let is_it = |no: &u32| is_in_slot(no) && is_meant(no) && is_same_locally(no);
+        let mut meant = self.instances_in(&entry.app).filter(is_it);
         match (meant.next(), meant.next()) {
-            (Some(only), None) => vec![only],
-            _ => Vec::new(),
+            (Some(only), None) => Few::One(only),
+            _ => Few::default(),
         }
-    }
-
-    fn slots(&self, agent: u32) -> BySlot {
-        let mut slots = BySlot::new();
-        for &no in &self.agents[agent].instances {
-            let instance = &self.instances[no];
-            let slot = (instance.app.clone(), instance.endpoint.index.clone());
-            slots.entry(slot).and_modify(|few| few.insert(no)).or_insert(Few::One(no));
-        }
-        slots
     }
 
     /// Removes what the agent reported in earlier heartbeats but not in the present one.
@@ -202,7 +174,7 @@ impl RouteTable {
             if self.instances[no].beat == beat {
                 continue;
             }
-            let own = self.instances[no].endpoint.live.heard().map(|heard| heard.instance).unwrap_or_default();
+            let own = self.instances[no].live.heard().map(|heard| heard.instance).unwrap_or_default();
             self.report(no, own, load, interval, now);
         }
     }
@@ -212,7 +184,7 @@ impl RouteTable {
         if registration.load.is_unknown() && registration.host_load.is_unknown() {
             return;
         }
-        let heard = self.instances[no].endpoint.live.heard();
+        let heard = self.instances[no].live.heard();
         let agent = self.instances[no].agent.map(|(agent, _)| self.agents[agent].load);
         let or =
             |usage: Usage, known: Option<Usage>| if usage.is_unknown() { known.unwrap_or_default() } else { usage };
@@ -226,7 +198,7 @@ impl RouteTable {
             return;
         }
         let instance = &self.instances[no];
-        instance.endpoint.live.reported(own, host, interval, now);
+        instance.live.reported(own, host, interval, now);
         for place in &instance.places {
             let route = &mut self.routes[place.route];
             route.has_loads = true;
@@ -249,20 +221,18 @@ impl RouteTable {
 
     /// An instance is gone.
     pub fn exited(&mut self, exited: &Exited, now: Moment, changes: &mut Changes) -> Heard {
-        let with_id = self.by_id.get(&exited.instance).filter(|_| !exited.instance.is_empty());
-        let mut gone = with_id.map_or(&[][..], Few::as_slice).to_vec();
-        if gone.is_empty() {
+        let mut gone: Few<u32> = self.instances_with(&exited.instance).collect();
+        if let (true, Some(index)) = (gone.is_empty(), exited.index) {
             // Without a known id there must be no doubt about who is meant.
-            let index = exited.index.map(|index| index.to_string());
-            let of_app = self.by_app.get(&exited.app).map_or(&[][..], Few::as_slice);
-            let is_it = |no: &&u32| {
-                let known = &self.instances[**no];
+            let index = index.to_string();
+            let is_it = |no: &u32| {
+                let known = &self.instances[*no];
                 let has_other_id = !exited.instance.is_empty() && !known.local.is_empty();
-                !has_other_id && index.as_deref() == Some(&*known.endpoint.index)
+                !has_other_id && *known.endpoint.index == *index
             };
-            let mut of_slot = of_app.iter().filter(is_it);
-            if let (Some(&only), None) = (of_slot.next(), of_slot.next()) {
-                gone.push(only);
+            let mut of_slot = self.instances_in(&exited.app).filter(is_it);
+            if let (Some(only), None) = (of_slot.next(), of_slot.next()) {
+                gone = Few::One(only);
             }
         }
         for &no in &gone {
@@ -303,7 +273,7 @@ impl RouteTable {
         let agent = self.agent(agent);
         if self.move_to_agent(no, agent) && self.agents[agent].is_leaving {
             // Too late to begin there. Its state was not known to anybody, so nobody need be told.
-            self.instances[no].endpoint.live.set_state(State::Draining, Moment::START);
+            self.instances[no].live.set_state(State::Draining, Moment::START);
         }
     }
 

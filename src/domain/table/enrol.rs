@@ -3,15 +3,15 @@
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use super::few::{Few, push_tightly};
 use super::lease::{Due, Lease, NEVER, bucket};
 use super::records::{Instance, Member, Place, Route};
-use super::slab::Few;
 use super::{Changes, Departure, RouteTable};
 use crate::domain::balance::fleet::Fleet;
 use crate::domain::balance::live::{Live, State};
 use crate::domain::balance::strategy::Strategy;
 use crate::domain::endpoint::{Endpoint, Facts};
-use crate::domain::identity::InstanceId;
+use crate::domain::identity::{Address, AppId, InstanceId};
 use crate::domain::moment::Moment;
 use crate::domain::protocol::route_uri::RouteUri;
 
@@ -100,62 +100,128 @@ impl RouteTable {
     /// The known instance that is meant: the one at this address with the same app and id, else one of which less is known
     /// but nothing else.
     pub(super) fn instance_at(&self, facts: &Facts) -> Option<u32> {
-        let there = self.by_address.get(&facts.address)?.as_slice();
-        let is_same = |no: &&u32| {
-            let known = &self.instances[**no];
-            known.app == facts.app && known.id == facts.instance
-        };
-        let may_be = |no: &&u32| {
-            let known = &self.instances[**no];
-            let app_fits = known.app == facts.app || known.app.is_empty() || facts.app.is_empty();
-            app_fits && (known.id == facts.instance || known.id.is_empty() || facts.instance.is_empty())
-        };
-        there.iter().find(is_same).or_else(|| there.iter().find(may_be)).copied()
+        let who = self.who(&facts.address, &facts.app, &facts.instance);
+        let there = self.by_address.with(self.hasher.hash_one(&facts.address));
+        let older = |no: &u32| self.instances[*no].nth;
+        // Texts are compared only if the hash of them all is not known.
+        there.filter(|no| self.instances[*no].who == who).min_by_key(older).or_else(|| {
+            let may_be = |no: &u32| {
+                let known = &self.instances[*no];
+                let app_fits = known.app == facts.app || known.app.is_empty() || facts.app.is_empty();
+                app_fits && (known.id == facts.instance || known.id.is_empty() || facts.instance.is_empty())
+            };
+            self.instances_at(&facts.address).filter(may_be).min_by_key(older)
+        })
+    }
+
+    pub(super) fn who(&self, address: &Address, app: &AppId, id: &InstanceId) -> u64 {
+        self.hasher.hash_one((address, app, id))
+    }
+
+    /// The number of a route, if it is known.
+    pub(super) fn route_no(&self, uri: &RouteUri) -> Option<u32> {
+        let named = |no: &u32| self.routes[*no].uri == *uri;
+        self.route_of.with(self.hasher.hash_one(uri.as_str())).find(named)
+    }
+
+    /// The instances at an address.
+    pub(super) fn instances_at(&self, address: &Address) -> impl Iterator<Item = u32> {
+        let is_there = move |no: &u32| self.instances[*no].endpoint.address == *address;
+        self.by_address.with(self.hasher.hash_one(address)).filter(is_there)
+    }
+
+    /// The instances that have this id, of themselves or from their agent. Nobody has the empty one.
+    pub(super) fn instances_with(&self, id: &InstanceId) -> impl Iterator<Item = u32> {
+        let has_it = move |no: &u32| self.instances[*no].id == *id || self.instances[*no].local == *id;
+        self.by_id.with(self.hasher.hash_one(id)).filter(has_it)
+    }
+
+    /// The instances of an app. The empty one has none.
+    pub(super) fn instances_in(&self, app: &AppId) -> impl Iterator<Item = u32> {
+        let is_of_it = move |no: &u32| self.instances[*no].app == *app;
+        self.by_app.with(self.hasher.hash_one(app)).filter(is_of_it)
     }
 
     fn new_instance(&mut self, facts: &Facts, now: Moment) -> u32 {
         self.serial += 1;
+        self.instances_ever = self.instances_ever.wrapping_add(1);
+        let facts = facts.kept(|text| self.texts.keep(text));
         let live_app = self.lives.of(&facts.app);
-        let endpoint = Arc::new(Endpoint::new(self.serial, facts.clone(), Arc::new(Live::new(now)), live_app));
+        let live = Arc::new(Live::new(now));
+        let endpoint = Arc::new(Endpoint::new(self.serial, facts, live.clone(), live_app));
         let no = self.instances.insert(Instance {
-            endpoint,
-            app: Default::default(),
-            id: Default::default(),
+            who: 0,
+            live,
+            app: endpoint.app.clone(),
+            id: endpoint.instance.clone(),
             local: Default::default(),
+            endpoint: endpoint.clone(),
             agent: None,
+            nth: self.instances_ever,
             beat: 0,
             due: NEVER,
-            places: Vec::new(),
+            places: Few::default(),
         });
-        index(&mut self.by_address, &facts.address, no);
-        self.learn_identity(no, facts);
+        self.by_address.insert(self.hasher.hash_one(&endpoint.address), no);
+        self.index_names(no);
         no
     }
 
     /// Takes down the app and the id if they were not known.
     fn learn_identity(&mut self, no: u32, facts: &Facts) {
+        let instance = &self.instances[no];
+        let learns_app = instance.app.is_empty() && !facts.app.is_empty();
+        let learns_id = instance.id.is_empty() && !facts.instance.is_empty();
+        if !learns_app && !learns_id {
+            return;
+        }
+        self.unindex_names(no);
         let instance = &mut self.instances[no];
-        if instance.app.is_empty() && !facts.app.is_empty() {
-            instance.app = facts.app.clone();
-            index(&mut self.by_app, &facts.app, no);
+        if learns_app {
+            instance.app = facts.app.kept(|text| self.texts.keep(text));
         }
-        if instance.id.is_empty() && !facts.instance.is_empty() {
+        if learns_id {
             instance.id = facts.instance.clone();
-            index(&mut self.by_id, &facts.instance, no);
         }
+        self.index_names(no);
+    }
+
+    /// Makes an instance known by its ids and its app.
+    fn index_names(&mut self, no: u32) {
+        let instance = &self.instances[no];
+        for hash in self.hashes_of_ids(instance).into_iter().flatten() {
+            self.by_id.insert(hash, no);
+        }
+        if !instance.app.is_empty() {
+            self.by_app.insert(self.hasher.hash_one(&instance.app), no);
+        }
+        let who = self.who(&instance.endpoint.address, &instance.app, &instance.id);
+        self.instances[no].who = who;
+    }
+
+    fn unindex_names(&mut self, no: u32) {
+        let instance = &self.instances[no];
+        for hash in self.hashes_of_ids(instance).into_iter().flatten() {
+            self.by_id.remove(hash, no);
+        }
+        if !instance.app.is_empty() {
+            self.by_app.remove(self.hasher.hash_one(&instance.app), no);
+        }
+    }
+
+    fn hashes_of_ids(&self, instance: &Instance) -> [Option<u64>; 2] {
+        let hash = |id: &InstanceId| (!id.is_empty()).then(|| self.hasher.hash_one(id));
+        [hash(&instance.id), if instance.local == instance.id { None } else { hash(&instance.local) }]
     }
 
     /// Takes down its agent's own id of it.
     pub(super) fn learn_local_id(&mut self, no: u32, local: &InstanceId) {
-        let instance = &mut self.instances[no];
-        if local.is_empty() || instance.local == *local {
+        if local.is_empty() || self.instances[no].local == *local {
             return;
         }
-        let before = std::mem::replace(&mut instance.local, local.clone());
-        if before != instance.id {
-            unindex(&mut self.by_id, &before, no);
-        }
-        index(&mut self.by_id, local, no);
+        self.unindex_names(no);
+        self.instances[no].local = local.clone();
+        self.index_names(no);
     }
 
     /// Puts an instance on one route, or changes what is known about it there.
@@ -187,7 +253,7 @@ impl RouteTable {
             strategy: saying.wish.strategy,
             hash_header: saying.wish.hash_header.cloned(),
         };
-        self.routes[route].members.push(member);
+        push_tightly(&mut self.routes[route].members, member);
         self.routes[route].empty_since = None;
         self.routes[route].is_no_more = false;
         self.touch(route);
@@ -214,8 +280,8 @@ impl RouteTable {
     /// At one address there is one instance of a route: the newer one takes the place of the other, unless the configuration
     /// put that one there.
     fn is_taken(&mut self, no: u32, route: u32, saying: &Saying, changes: &mut Changes) -> bool {
-        let there = self.by_address.get(&saying.facts.address).map_or(&[][..], Few::as_slice);
-        let other = there.iter().copied().find(|other| *other != no && self.instances[*other].place(route).is_some());
+        let is_other = |other: &u32| *other != no && self.instances[*other].place(route).is_some();
+        let other = self.instances_at(&saying.facts.address).find(is_other);
         let Some(other) = other else { return false };
         let origin = self.instances[other].place(route).map(|place| place.origin);
         if origin == Some(Origin::Configuration) && saying.origin != Origin::Configuration {
@@ -238,9 +304,10 @@ impl RouteTable {
             self.serial += 1;
             self.serial
         };
+        let facts = facts.kept(|text| self.texts.keep(text));
         let same_app = known.app == facts.app;
         let live_app = if same_app { known.live_app.clone() } else { self.lives.of(&facts.app) };
-        let endpoint = Endpoint::new(serial, facts.clone(), known.live.clone(), live_app);
+        let endpoint = Endpoint::new(serial, facts, known.live.clone(), live_app);
         *endpoint.resolved.lock() = known.socket_address();
         let endpoint = Arc::new(endpoint);
         self.instances[no].endpoint = endpoint.clone();
@@ -249,7 +316,7 @@ impl RouteTable {
 
     /// The number of a route, which becomes known by it.
     pub(super) fn route(&mut self, uri: &RouteUri, now: Moment) -> u32 {
-        if let Some(&no) = self.route_of.get(uri.as_str()) {
+        if let Some(no) = self.route_no(uri) {
             return no;
         }
         let context_path = if uri.context_path() == "/" { self.root_path.clone() } else { uri.context_path().into() };
@@ -268,7 +335,7 @@ impl RouteTable {
             reported: false,
             has_loads: false,
         });
-        self.route_of.insert(uri.shared().clone(), no);
+        self.route_of.insert(self.hasher.hash_one(uri.as_str()), no);
         no
     }
 
@@ -313,11 +380,9 @@ impl RouteTable {
 
     fn drop_instance(&mut self, no: u32) {
         self.leave_agent(no);
+        self.unindex_names(no);
         let Some(instance) = self.instances.remove(no) else { return };
-        unindex(&mut self.by_address, &instance.endpoint.address, no);
-        unindex(&mut self.by_app, &instance.app, no);
-        unindex(&mut self.by_id, &instance.id, no);
-        unindex(&mut self.by_id, &instance.local, no);
+        self.by_address.remove(self.hasher.hash_one(&instance.endpoint.address), no);
     }
 
     /// Sets what an instance does.
@@ -332,22 +397,5 @@ impl RouteTable {
         if before == State::Starting && state == State::Running {
             changes.started.push(instance.endpoint.clone());
         }
-    }
-}
-
-type Index<K> = std::collections::HashMap<K, Few, crate::domain::hash::Keyed>;
-
-fn index<K: Clone + Eq + Hash>(index: &mut Index<K>, key: &K, no: u32) {
-    match index.get_mut(key) {
-        Some(few) => few.insert(no),
-        None => {
-            index.insert(key.clone(), Few::One(no));
-        }
-    }
-}
-
-fn unindex<K: Eq + Hash>(index: &mut Index<K>, key: &K, no: u32) {
-    if index.get_mut(key).is_some_and(|few| few.remove(no)) {
-        index.remove(key);
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::RouteTable;
 use super::lease::bucket;
+use super::records::Instance;
 
 /// Beyond so many instances only what was touched is checked: a whole check costs as much as the table is large.
 const CHECKED_WHOLE: usize = 256;
@@ -33,11 +34,16 @@ impl RouteTable {
         if let Some(end) = instance.next_end(self.grace_from) {
             assert!(instance.due <= bucket(end), "every lease is on the agenda");
         }
-        let there = self.by_address.get(&instance.endpoint.address).expect("every instance is found by its address");
-        assert!(there.as_slice().contains(&no));
+        let at_its_address = self.instances_at(&instance.endpoint.address).filter(|found| *found == no).count();
+        assert_eq!(at_its_address, 1, "every instance is found by its address once");
         for id in [&instance.id, &instance.local].into_iter().filter(|id| !id.is_empty()) {
-            assert!(self.by_id[id].as_slice().contains(&no), "every instance is found by its ids");
+            let with_its_id = self.instances_with(id).filter(|found| *found == no).count();
+            assert_eq!(with_its_id, 1, "every instance is found by its ids once");
         }
+        let in_its_app = self.instances_in(&instance.app).filter(|found| *found == no).count();
+        assert_eq!(in_its_app, usize::from(!instance.app.is_empty()), "and by its app");
+        assert_eq!(instance.who, self.who(&instance.endpoint.address, &instance.app, &instance.id));
+        assert!(Arc::ptr_eq(&instance.live, &instance.endpoint.live), "an instance has one life");
         if let Some((agent, at)) = instance.agent {
             assert_eq!(self.agents[agent].instances[at as usize], no, "an agent and its instances know each other");
         }
@@ -46,7 +52,7 @@ impl RouteTable {
     fn check_whole(&self) {
         self.instances.iter().for_each(|(no, _)| self.check_instance(no));
         for (no, route) in self.routes.iter() {
-            assert_eq!(self.route_of[route.uri.as_str()], no, "every route is found by its name");
+            assert_eq!(self.route_no(&route.uri), Some(no), "every route is found by its name");
             let empty = route.members.is_empty();
             assert_eq!(route.empty_since.is_some(), empty, "it is known since when a route has been empty");
             let mut addresses: Vec<_> = route.members.iter().map(|member| &member.endpoint.address).collect();
@@ -60,8 +66,14 @@ impl RouteTable {
             assert!(route.dirty || is_as_published, "a route that differs from its pool is to be built afresh");
         }
         assert_eq!(self.route_of.len(), self.routes.len());
-        let indexed: usize = self.by_address.values().map(|few| few.as_slice().len()).sum();
-        assert_eq!(indexed, self.instances.len(), "no address leads to an instance that is gone");
+        assert_eq!(self.by_address.len(), self.instances.len(), "no address leads to an instance that is gone");
+        let of_apps = self.instances.iter().filter(|(_, instance)| !instance.app.is_empty()).count();
+        assert_eq!(self.by_app.len(), of_apps, "and no app");
+        let ids = |(_, instance): (u32, &Instance)| {
+            usize::from(!instance.id.is_empty())
+                + usize::from(!instance.local.is_empty() && instance.local != instance.id)
+        };
+        assert_eq!(self.by_id.len(), self.instances.iter().map(ids).sum::<usize>(), "and no id");
         let places: usize = self.instances.iter().map(|(_, instance)| instance.places.len()).sum();
         assert_eq!(places, self.endpoints, "endpoints are counted as they come and go");
         let listed: usize = self.agents.iter().map(|(_, agent)| agent.instances.len()).sum();

@@ -33,15 +33,15 @@ pub(super) enum Due {
     Route(u32),
 }
 
-/// The span of time whose entries are kept together: 2^26 ns (67 ms).
-pub(super) type Bucket = u64;
+/// The span of time whose entries are kept together: 2^26 ns (67 ms). They are numbered from the start, for nine years.
+pub(super) type Bucket = u32;
 
 /// The bucket of a time that never comes.
 pub(super) const NEVER: Bucket = Bucket::MAX;
 
 /// The bucket of a moment.
 pub(super) fn bucket(moment: Moment) -> Bucket {
-    moment.as_nanos() >> 26
+    u32::try_from(moment.as_nanos() >> 26).unwrap_or(NEVER - 1)
 }
 
 /// Who is due when, in buckets. Renewing a lease does not touch it: an entry that comes due too early is put off then, so
@@ -65,7 +65,7 @@ impl Agenda {
     /// When all of the earliest bucket is due.
     pub(super) fn next(&self) -> Option<Moment> {
         let (bucket, _) = self.buckets.first_key_value()?;
-        Some(Moment::from_nanos((bucket + 1) << 26))
+        Some(Moment::from_nanos((u64::from(*bucket) + 1) << 26))
     }
 }
 

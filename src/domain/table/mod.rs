@@ -6,12 +6,15 @@
 
 mod agents;
 mod enrol;
+mod few;
 mod invariants;
+mod join;
 mod lease;
 mod publish;
 mod records;
 mod slab;
 mod sleep;
+mod texts;
 
 pub mod settings;
 pub mod snapshot;
@@ -25,14 +28,16 @@ use std::time::Duration;
 
 use self::agents::Agent;
 use self::enrol::{Origin, Wish};
+use self::join::Join;
 use self::lease::{Agenda, Bucket, Due, Lease, NEVER, bucket};
 use self::records::{Instance, Place, Route};
 use self::settings::{ConfiguredRoute, TableSettings};
-use self::slab::{Few, Slab};
+use self::slab::Slab;
 use self::snapshot::{RouteSettings, Snapshot};
+use self::texts::Texts;
 use super::endpoint::{Endpoint, Facts};
 use super::hash::Keyed;
-use super::identity::{Address, AgentId, AppId, InstanceId};
+use super::identity::{AgentId, AppId};
 use super::moment::Moment;
 use super::protocol::register::Registration;
 use super::protocol::route_uri::RouteUri;
@@ -103,12 +108,18 @@ pub struct RouteTable {
     routes: Slab<Route>,
     instances: Slab<Instance>,
     agents: Slab<Agent>,
-    route_of: HashMap<Arc<str>, u32, Keyed>,
+    /// How many instances there have been; it may begin anew.
+    instances_ever: u32,
     agent_of: HashMap<AgentId, u32, Keyed>,
-    by_address: HashMap<Address, Few, Keyed>,
-    /// By `private_instance_id` and by the agent's own id.
-    by_id: HashMap<InstanceId, Few, Keyed>,
-    by_app: HashMap<AppId, Few, Keyed>,
+    /// Routes by their names.
+    route_of: Join,
+    /// Instances by their addresses.
+    by_address: Join,
+    /// Instances by `private_instance_id` and by the agent's own id.
+    by_id: Join,
+    /// Instances by app, if that is known.
+    by_app: Join,
+    texts: Texts,
     /// Endpoints of all routes together.
     endpoints: usize,
     lives: Arc<LiveApps>,
@@ -149,11 +160,13 @@ impl RouteTable {
             routes: Slab::default(),
             instances: Slab::default(),
             agents: Slab::default(),
-            route_of: HashMap::with_hasher(hasher.clone()),
+            instances_ever: 0,
             agent_of: HashMap::with_hasher(hasher.clone()),
-            by_address: HashMap::with_hasher(hasher.clone()),
-            by_id: HashMap::with_hasher(hasher.clone()),
-            by_app: HashMap::with_hasher(hasher.clone()),
+            route_of: Join::default(),
+            by_address: Join::default(),
+            by_id: Join::default(),
+            by_app: Join::default(),
+            texts: Texts::new(hasher.clone()),
             endpoints: 0,
             lives: Arc::default(),
             asleep: HashMap::with_hasher(hasher.clone()),
@@ -198,12 +211,11 @@ impl RouteTable {
     pub fn unregister(&mut self, registration: &Registration, now: Moment, changes: &mut Changes) -> Heard {
         let mut heard = Heard::Ignored;
         for uri in &registration.uris {
-            let Some(&route) = self.route_of.get(uri.as_str()) else { continue };
-            let Some(there) = self.by_address.get(&registration.facts.address) else { continue };
-            let member = |no: &&u32| {
-                self.instances[**no].place(route).is_some_and(|place| place.origin != Origin::Configuration)
-            };
-            if let Some(&no) = there.as_slice().iter().find(member) {
+            let Some(route) = self.route_no(uri) else { continue };
+            let member =
+                |no: &u32| self.instances[*no].place(route).is_some_and(|place| place.origin != Origin::Configuration);
+            let found = self.instances_at(&registration.facts.address).find(member);
+            if let Some(no) = found {
                 self.leave(no, route, Departure::Unregistered, now, changes);
                 heard = Heard::Applied;
             }
@@ -386,7 +398,7 @@ impl RouteTable {
 
     fn new_places(&self, facts: &Facts, uris: &[RouteUri]) -> usize {
         let Some(no) = self.instance_at(facts) else { return uris.len() };
-        let place = |uri: &RouteUri| self.instances[no].place(*self.route_of.get(uri.as_str())?);
+        let place = |uri: &RouteUri| self.instances[no].place(self.route_no(uri)?);
         uris.iter().filter(|uri| place(uri).is_none()).count()
     }
 

@@ -1,5 +1,6 @@
 //! From the table to the picture that workers read: only what changed is built afresh.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use super::RouteTable;
@@ -53,7 +54,7 @@ impl RouteTable {
     fn rebuild(&mut self, no: u32, now: Moment) {
         if self.is_forgotten(no, now) {
             let Some(route) = self.routes.remove(no) else { return };
-            self.route_of.remove(route.uri.as_str());
+            self.route_of.remove(self.hasher.hash_one(route.uri.as_str()), no);
             self.picture.set(&route.uri, None);
             return;
         }

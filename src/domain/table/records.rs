@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::enrol::Origin;
+use super::few::Few;
 use super::lease::{Bucket, Lease};
 use super::snapshot::{Pool, RouteSettings};
 use crate::domain::balance::fleet::Fleet;
+use crate::domain::balance::live::Live;
 use crate::domain::balance::strategy::Strategy;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::identity::{AppId, InstanceId};
@@ -16,6 +18,10 @@ use crate::domain::wake::LiveApp;
 /// One instance, whatever it serves. It has at least one place.
 #[derive(Debug)]
 pub(super) struct Instance {
+    /// Hash of its address, app and id as known: who says all three is recognised by it.
+    pub(super) who: u64,
+    /// Its endpoint's, at hand for reports.
+    pub(super) live: Arc<Live>,
     /// Its endpoint as last registered. Those on its routes are the same, unless it registered routes with different facts:
     /// then they share `live`.
     pub(super) endpoint: Arc<Endpoint>,
@@ -27,12 +33,14 @@ pub(super) struct Instance {
     pub(super) local: InstanceId,
     /// The agent that reports it, and where it is in that agent's list.
     pub(super) agent: Option<(u32, u32)>,
+    /// Instances that became known before it; the older one is meant where there is doubt.
+    pub(super) nth: u32,
     /// The last heartbeat of that agent that had it (counted by the agent); 0 for none.
     pub(super) beat: u32,
     /// Its entry in the agenda.
     pub(super) due: Bucket,
     /// The routes it serves.
-    pub(super) places: Vec<Place>,
+    pub(super) places: Few<Place>,
 }
 
 /// The place of an instance on one route.

@@ -44,8 +44,8 @@ impl RouteTable {
     /// An app is awake: its routes depend on its instances again.
     pub fn wake(&mut self, app: &AppId, now: Moment) {
         self.let_go(app, false, now);
-        for no in self.by_app.get(app).map_or(&[][..], |few| few.as_slice()) {
-            self.instances[*no].endpoint.live.begin_slowly(now);
+        for no in self.instances_in(app) {
+            self.instances[no].live.begin_slowly(now);
         }
     }
 
@@ -67,27 +67,24 @@ impl RouteTable {
             self.touch(no);
         }
         // Whether or not these routes were named: their instances may be picked now, or may not be any more.
-        let instances = self.by_app.get(app).map_or(&[][..], |few| few.as_slice());
-        let places = instances.iter().flat_map(|no| &self.instances[*no].places);
+        let places = self.instances_in(app).flat_map(|no| &self.instances[no].places);
         let routes: Vec<u32> = places.map(|place| place.route).collect();
         routes.into_iter().for_each(|no| self.touch(no));
     }
 
     /// The instances of an app.
     pub fn instances_of(&self, app: &AppId) -> Vec<Instance> {
-        let of_app = self.by_app.get(app).map_or(&[][..], |few| few.as_slice());
-        let instance = |no: &u32| {
-            let known = &self.instances[*no];
+        let instance = |no: u32| {
+            let known = &self.instances[no];
             Instance { address: known.endpoint.address.clone(), id: known.endpoint.instance.clone() }
         };
-        of_app.iter().map(instance).collect()
+        self.instances_in(app).map(instance).collect()
     }
 
     /// This instance, if it is known.
     pub fn instance(&self, wanted: &Instance) -> Option<&Arc<Endpoint>> {
-        let there = self.by_address.get(&wanted.address)?.as_slice();
-        let known = there.iter().map(|no| &self.instances[*no]).find(|known| known.endpoint.instance == wanted.id)?;
-        Some(&known.endpoint)
+        let mut there = self.instances_at(&wanted.address).map(|no| &self.instances[no].endpoint);
+        there.find(|endpoint| endpoint.instance == wanted.id)
     }
 
     /// Notes an instance of a sleeping app that was just heard of and says that it runs.

@@ -274,7 +274,7 @@ impl Model {
             let named = !entry.local.is_empty() && (known.local == entry.local || known.id == entry.local);
             named && !differs(&known.id, &entry.instance)
         });
-        let Some(index) = entry.index.filter(|_| by_local.is_empty()) else { return by_local };
+        let Some(index) = entry.index.filter(|_| by_local.is_empty() && !entry.app.is_empty()) else { return by_local };
         let index = index.to_string();
         let in_slot = all(&|known| {
             let is_there = known.agent.as_ref() == Some(agent) && known.app == entry.app && known.index == index;
