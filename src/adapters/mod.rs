@@ -1,4 +1,4 @@
-//! Each adapter talks to one neighbour: the bus, the operator, the instances' health.
+//! Each adapter talks to one neighbour: the bus, the operator, name servers, whoever starts apps.
 pub mod admin;
 pub mod bus;
 pub mod resolver;

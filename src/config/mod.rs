@@ -20,6 +20,8 @@ mod tls;
 mod traffic;
 mod tree;
 mod units;
+mod wake;
+mod wake_start;
 
 use std::fmt;
 use std::io;
@@ -40,6 +42,8 @@ pub use table::{Isolation, TableConfig};
 pub use tls::{ClientCertificates, HttpsConfig, KeyPair, MinTls, UpstreamTlsConfig};
 pub use traffic::{ClientCertHeader, ForwardedConfig, ForwardedProto, LimitsConfig, RetryConfig, RewriteConfig};
 pub use traffic::{StickyConfig, StickyMode, TimeoutsConfig, TracingConfig};
+pub use wake::WakeConfig;
+pub use wake_start::{CloudFoundryAuth, CloudFoundryConfig, CommandConfig, WakeStart, WebhookConfig};
 
 /// A hundred years: what a time limit of 0 (off) becomes, so that no reader needs a special case.
 pub const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -83,6 +87,8 @@ pub struct Config {
     pub upstream_tls: UpstreamTlsConfig,
     /// Leaving without breaking what is in flight.
     pub drain: DrainConfig,
+    /// Sleeping apps.
+    pub wake: WakeConfig,
     /// One line per request.
     pub access_log: AccessLogConfig,
     /// What the router says about itself.
@@ -183,6 +189,7 @@ fn read(top: &mut reader::Reader<'_, '_>) -> Config {
         rewrite: traffic::rewrite(&mut top.section("rewrite")),
         upstream_tls: tls::upstream(&mut top.section("upstream_tls")),
         drain: process::drain(&mut top.section("drain")),
+        wake: wake::read(&mut top.section("wake")),
         access_log: process::access_log(&mut top.section("access_log")),
         log: process::log(&mut top.section("log")),
         route: route::read(top),

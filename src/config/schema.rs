@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::problem::Problems;
 use super::tree::{Node, Table, Value};
-use super::{balance, http, nats, process, route, table, tls, traffic};
+use super::{balance, http, nats, process, route, table, tls, traffic, wake, wake_start};
 
 /// One `[section]`, or the top of the file (`path` is empty).
 #[derive(Debug)]
@@ -129,6 +129,10 @@ pub(super) const SECTIONS: &[&Section] = &[
     &traffic::REWRITE,
     &tls::UPSTREAM_TLS,
     &process::DRAIN,
+    &wake::WAKE,
+    &wake_start::WEBHOOK,
+    &wake_start::COMMAND,
+    &wake_start::CLOUD_FOUNDRY,
     &process::ACCESS_LOG,
     &process::LOG,
     &route::ROUTE,
@@ -140,7 +144,7 @@ pub(super) const SECTIONS: &[&Section] = &[
 
 /// Sections, keys and values (`key=value`) with a meaning that this version does not fulfil: refused rather than
 /// ignored. To support one: take it off this list, and add its keys to a section above and to what `Config` holds.
-const NOT_YET: &[&str] = &["wake", "stats"];
+const NOT_YET: &[&str] = &["stats", "wake.hold", "wake.deadline", "wake.ignore_agents"];
 
 /// Whether `key` or `key=value` is known but not supported.
 pub(super) fn is_not_yet(what: &str) -> bool {

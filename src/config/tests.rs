@@ -101,7 +101,7 @@ fn misspelt_and_misplaced_keys_get_a_hint() {
 
 #[test]
 fn what_is_not_supported_yet_is_refused_by_name() {
-    for (text, key) in [("[wake]\nhold = \"30s\"", "wake:"), ("stats = { interval = 1 }", "stats:")] {
+    for (text, key) in [("wake.hold = \"30s\"", "wake.hold:"), ("stats = { interval = 1 }", "stats:")] {
         check_problems(text, &format!("w.toml:1: {key} is not supported yet by this version"));
     }
 }
@@ -399,7 +399,7 @@ fn problems_of_variables_name_the_variable() {
         WEIGHBRIDGE__HTTP__LISTEN: http.listen[1]: "nowhere" is not an address; write an IP address and a port, such as "0.0.0.0:8080" or "[::1]:8080"
         WEIGHBRIDGE__ROUTE__HOST: route.host: route is a list; override it as a whole, in TOML
         WEIGHBRIDGE__TIMEOUTS__CONECT: timeouts.conect: there is no such key; did you mean timeouts.connect?
-        WEIGHBRIDGE__WAKE__HOLD: wake: is not supported yet by this version
+        WEIGHBRIDGE__WAKE__HOLD: wake.hold: is not supported yet by this version
         WEIGHBRIDGE__WORKERS: workers: must be a whole number, not "many""#,
     );
 }

@@ -14,7 +14,8 @@ use super::neighbours::Neighbours;
 use super::wiring;
 use crate::adapters::admin::{self, Admin, AdminSocket, Health};
 use crate::adapters::bus::{self, Bus, embedded::Embedded};
-use crate::adapters::{resolver, starter};
+use crate::adapters::resolver;
+use crate::adapters::starter::{self, Starter};
 use crate::config::{Config, LogConfig, LogFormat, LogLevel};
 use crate::control::event::Event;
 use crate::control::plane::ControlPlane;
@@ -57,6 +58,9 @@ const SUBJECTS: &[&str] = &[
 /// What happens to apps beside what the bus tells: so much may wait for the control plane.
 const HAPPENINGS: usize = 4096;
 
+/// Starts of apps that may wait to be asked for; one that finds no place counts as refused, and is asked for again.
+const ASKS: usize = 1024;
+
 /// Events beside those of the bus that may wait for the control plane.
 const EVENTS: usize = 16;
 
@@ -92,6 +96,9 @@ pub enum StartError {
     /// A static route is none.
     #[error("a route of the configuration cannot be: {0}")]
     Route(#[from] Rejection),
+    /// Whoever starts apps cannot be spoken to.
+    #[error("{0}")]
+    Starter(String),
 }
 
 /// Why a configuration was not taken over.
@@ -153,6 +160,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let admin_settings = Published::new(admin::Settings::of(&config));
 
     let tls = Keeper::load(&config, &metrics)?;
+    let starter = Starter::new(&config.wake.start).map_err(StartError::Starter)?;
     let Ports { listeners, http, https, admin_socket, admin, offer } = Ports::open(&config).await?;
     let (destination, format) = wiring::access_log(&config.access_log);
     let access_log =
@@ -172,7 +180,14 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let _nothing_to_send = plane.handle(wiring::configured(&config)?, clock.now());
     let subjects: Vec<&str> = SUBJECTS.iter().copied().chain([plane.inbox()]).collect();
     let attached = bus::start(bus, &subjects, bus::Limits::default(), Dice::seeded(dice.bits()));
-    let asks = starter::start(&plane.me().id, attached.outgoing.clone());
+    let (asks, asks_inbox) = mpsc::channel(ASKS);
+    tokio::spawn(starter.serve(starter::Ports {
+        asks: asks_inbox,
+        happenings: happenings.clone(),
+        outgoing: attached.outgoing.clone(),
+        router: plane.me().id.as_str().into(),
+        metrics: metrics.clone(),
+    }));
     if let Some(snapshot) = plane.snapshot(clock.now()) {
         routes.publish(snapshot);
     }
@@ -335,7 +350,8 @@ impl Running {
     ///
     /// # Errors
     /// A static route is none, or a file of TLS cannot be used; nothing has changed then.
-    pub async fn reload(&mut self, newer: Config, level: Option<&LevelHandle>) -> Result<(), ReloadError> {
+    pub async fn reload(&mut self, mut newer: Config, level: Option<&LevelHandle>) -> Result<(), ReloadError> {
+        newer.wake.start = self.config.wake.start.clone(); // stays until a restart; others must not be told otherwise
         let configured = wiring::configured(&newer)?;
         let (tls, wanted) = (self.tls.clone(), newer.clone());
         tokio::task::spawn_blocking(move || tls.replace(&wanted)).await.expect("reading files does not panic")?;
@@ -393,7 +409,8 @@ impl Running {
 /// # Errors
 /// Everything that is wrong with them.
 pub fn check_files(config: &Config) -> Result<(), StartError> {
-    Ok(Keeper::check(config)?)
+    Keeper::check(config)?;
+    Starter::new(&config.wake.start).map(drop).map_err(StartError::Starter)
 }
 
 /// Runs a router until a signal ends it: SIGTERM, SIGINT and SIGUSR1 drain, a second SIGTERM or SIGINT ends at once,

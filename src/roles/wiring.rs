@@ -4,13 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::config::{AccessLogConfig, AccessLogFormat, AccessLogPath, Config, StaticRoute};
-use crate::config::{Isolation as Segments, TableConfig};
+use crate::config::{Isolation as Segments, TableConfig, WakeStart};
 use crate::control::event::{AppSettings, Event};
 use crate::domain::protocol::life::RouterStart;
 use crate::domain::protocol::register::Registration;
 use crate::domain::protocol::rejection::Rejection;
 use crate::domain::protocol::route_uri::RouteUri;
 use crate::domain::table::settings::{ConfiguredRoute, Isolation, TableSettings};
+use crate::domain::wake;
 use crate::telemetry::access_log::{Destination, Format};
 
 /// What the router says about itself on the bus: a new id for every process.
@@ -67,7 +68,13 @@ pub fn table(config: &Config) -> TableSettings {
 /// # Errors
 /// A static route is none.
 pub fn configured(config: &Config) -> Result<Event, Rejection> {
-    Ok(Event::Configured { settings: table(config), routes: routes(&config.route)?, apps: AppSettings::default() })
+    Ok(Event::Configured { settings: table(config), routes: routes(&config.route)?, apps: apps(config) })
+}
+
+/// Sleep and wake.
+fn apps(config: &Config) -> AppSettings {
+    let wake = wake::Settings { asks_over_bus: config.wake.start == WakeStart::Nats, ..wake::Settings::default() };
+    AppSettings { wake, ..AppSettings::default() }
 }
 
 /// Static routes.

@@ -1,5 +1,6 @@
 //! Plumbing: the clock, the snapshot cell, shutdown and succession, back-off.
 
+pub mod authorities;
 pub mod backoff;
 pub mod bus_state;
 pub mod clock;

@@ -151,6 +151,8 @@ families! {
         "Age that the last heartbeat of a host agent had reached when the next one arrived.";
     REGISTRATION_LATENCY: Histogram "weighbridge_registration_latency_seconds" []
         "Time from an endpoint's own time stamp to its being routable.";
+    WAKE_ASKS: Counter "weighbridge_wake_asks_total" ["outcome"]
+        "Asks to start an app: started (taken on), refused, or elsewhere (another router is at it).";
     SNAPSHOT_PUBLISH: Histogram "weighbridge_snapshot_publish_seconds" []
         "Time to make and publish a snapshot of the table.";
 

@@ -1,31 +1,162 @@
-//! Has sleeping apps started: takes asks from the control plane and brings them to whoever starts apps, here by `app.wake`
-//! on the bus. A message may get lost, so the control plane repeats its asks until the app is there.
+//! Who starts apps: a message on the bus, a web service, a program, or a Cloud Controller. Each ask ends as started (taken
+//! on, that is: whether the app comes is seen when it registers) or as refused, with a reason that a visitor may read. When
+//! to ask, and how often, is decided in `domain::wake`.
 
+mod call;
+mod cloud_foundry;
+mod command;
+#[cfg(test)]
+mod tests;
+mod webhook;
+
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
-use crate::domain::protocol::app::{WAKE, Wake};
+use crate::config::WakeStart;
+use crate::domain::protocol::app::{self, Wake};
 use crate::domain::protocol::envelope::Outgoing;
-use crate::domain::wake::Ask;
+use crate::domain::wake::{Ask, Happening};
+use crate::telemetry::metrics::Metrics;
 
-/// Asks that may wait; one that finds no place is refused, and asked again later.
-const QUEUE: usize = 1024;
+use cloud_foundry::CloudFoundry;
+use command::Program;
+use webhook::Webhook;
 
-/// Starts on the present tokio runtime; ends when the sender of asks is gone. `router`: the id it signs messages with.
-pub fn start(router: &str, outgoing: mpsc::Sender<Outgoing>) -> mpsc::Sender<Ask> {
-    let (asks, inbox) = mpsc::channel(QUEUE);
-    tokio::spawn(publish(router.to_owned(), inbox, outgoing));
-    asks
+/// Asks that are carried out at a time; others wait in the channel, whose length is the caller's.
+const AT_A_TIME: usize = 64;
+
+/// What a starter is joined to.
+#[derive(Debug)]
+pub struct Ports {
+    /// Apps to start. The starter ends with the last sender.
+    pub asks: mpsc::Receiver<Ask>,
+    /// Asks that came to nothing: `Happening::Refused`.
+    pub happenings: mpsc::Sender<Happening>,
+    /// To the bus.
+    pub outgoing: mpsc::Sender<Outgoing>,
+    /// The id that this router signs messages with.
+    pub router: Arc<str>,
+    /// Where is counted.
+    pub metrics: Arc<Metrics>,
 }
 
-async fn publish(router: String, mut asks: mpsc::Receiver<Ask>, outgoing: mpsc::Sender<Outgoing>) {
-    while let Some(Ask { app, uri, epoch, attempt }) = asks.recv().await {
-        let at_unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-        let wake = Wake { app, uri, epoch, router: router.as_str().into(), at_unix_ms, attempt };
-        let message = Outgoing { subject: WAKE.to_owned(), payload: wake.encode(), reply: None };
-        if outgoing.send(message).await.is_err() {
-            return;
+/// Somebody who starts apps.
+#[derive(Clone)]
+pub struct Starter(Way);
+
+#[derive(Clone)]
+enum Way {
+    Bus,
+    Webhook(Webhook),
+    Program(Program),
+    CloudFoundry(CloudFoundry),
+}
+
+/// One ask, with what is needed to carry it out.
+struct Task {
+    ask: Ask,
+    router: Arc<str>,
+}
+
+/// Why a start was not taken on.
+#[derive(Debug)]
+struct NotStarted {
+    /// A sentence for visitors: no addresses, nothing that helps to get in.
+    visitors: String,
+    /// For operators.
+    log: String,
+}
+
+impl NotStarted {
+    fn unreachable(log: String) -> NotStarted {
+        NotStarted { visitors: "The service that starts this app cannot be reached.".into(), log }
+    }
+}
+
+impl Starter {
+    /// Reads the files that the way needs.
+    ///
+    /// # Errors
+    /// The authorities of `ca` cannot be used: a sentence with the name of the key.
+    pub fn new(way: &WakeStart) -> Result<Starter, String> {
+        Ok(Starter(match way {
+            WakeStart::Nats => Way::Bus,
+            WakeStart::Webhook(config) => {
+                Way::Webhook(Webhook::new(config).map_err(|error| format!("wake.webhook.ca: {error}"))?)
+            }
+            WakeStart::Command(config) => Way::Program(Program::new(config)),
+            WakeStart::CloudFoundry(config) => {
+                Way::CloudFoundry(CloudFoundry::new(config).map_err(|error| format!("wake.cloudfoundry.ca: {error}"))?)
+            }
+        }))
+    }
+
+    /// Carries asks out until nobody can send any more.
+    pub async fn serve(self, mut ports: Ports) {
+        let mut running = JoinSet::new();
+        loop {
+            tokio::select! {
+                ask = ports.asks.recv(), if running.len() < AT_A_TIME => match ask {
+                    Some(ask) => {
+                        let task = Task { ask, router: ports.router.clone() };
+                        let (starter, outgoing) = (self.clone(), ports.outgoing.clone());
+                        let (happenings, metrics) = (ports.happenings.clone(), ports.metrics.clone());
+                        running.spawn(async move {
+                            let ended = starter.start(&task, &outgoing).await;
+                            conclude(task.ask, ended, &happenings, &metrics).await;
+                        });
+                    }
+                    None => break,
+                },
+                Some(ended) = running.join_next() => ended.unwrap_or_else(|error| tracing::error!(%error, "an ask broke off")),
+            }
+        }
+        running.shutdown().await;
+    }
+
+    async fn start(&self, task: &Task, outgoing: &mpsc::Sender<Outgoing>) -> Result<(), NotStarted> {
+        match &self.0 {
+            // Whoever starts apps answers on the bus, and what gets lost is asked again: there is nothing to wait for.
+            Way::Bus => {
+                let message = Outgoing { subject: app::WAKE.to_owned(), payload: task.wake().encode(), reply: None };
+                outgoing.try_send(message).map_err(|_| NotStarted {
+                    visitors: "The platform cannot be reached.".into(),
+                    log: "the queue to the bus is full".into(),
+                })
+            }
+            Way::Webhook(webhook) => webhook.start(task).await,
+            Way::Program(program) => program.start(task).await,
+            Way::CloudFoundry(cloud_foundry) => cloud_foundry.start(task).await,
         }
     }
+}
+
+impl Task {
+    fn wake(&self) -> Wake {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Wake {
+            app: self.ask.app.clone(),
+            uri: self.ask.uri.clone(),
+            epoch: self.ask.epoch,
+            router: self.router.clone(),
+            at_unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            attempt: self.ask.attempt,
+        }
+    }
+}
+
+async fn conclude(ask: Ask, ended: Result<(), NotStarted>, happenings: &mpsc::Sender<Happening>, metrics: &Metrics) {
+    let Ask { app, epoch, attempt, .. } = ask;
+    let Err(NotStarted { visitors, log }) = ended else {
+        metrics.control.ask_ended("started");
+        tracing::info!(%app, epoch, attempt, "asked to start an app");
+        return;
+    };
+    metrics.control.ask_ended("refused");
+    tracing::warn!(%app, epoch, attempt, why = log, "an app is not started");
+    let refused = Happening::Refused { app, epoch, attempt, message: app::shown_message(&visitors) };
+    let _router_is_leaving = happenings.send(refused).await;
 }

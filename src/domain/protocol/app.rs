@@ -620,6 +620,11 @@ fn short_text(key: &str, text: &str) -> Result<Arc<str>, Rejection> {
 }
 
 /// Text for people: on one line, and cut where it is too long.
+/// A message to visitors as `app.failed` would carry it: one line, cut where it is too long.
+pub fn shown_message(text: &str) -> Arc<str> {
+    shown_text(text, MESSAGE_CHARS_MAX)
+}
+
 fn shown_text(text: &str, chars_max: usize) -> Arc<str> {
     let one_line = text.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty());
     let one_line = one_line.collect::<Vec<_>>().join(" ");

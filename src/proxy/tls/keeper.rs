@@ -17,16 +17,9 @@ use super::clients::{self, Tickets};
 use super::files::{self, Problem, Stamp};
 use super::instances::Instances;
 use crate::config::{Config, HttpsConfig, KeyPair, UpstreamTlsConfig};
+use crate::runtime::authorities;
 use crate::runtime::published::Published;
 use crate::telemetry::metrics::Metrics;
-
-/// Where systems keep the authorities they trust.
-const SYSTEM_BUNDLES: &[&str] = &[
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 /// Everything that is wrong with the files.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -185,8 +178,7 @@ impl Wanted {
 
     /// The authorities for instances; `None` where the system has none either.
     fn authorities(&self) -> Option<&Path> {
-        let system = || SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists());
-        self.upstream.ca.as_deref().or_else(system)
+        authorities::file(self.upstream.ca.as_deref())
     }
 
     /// The state of every file that counts.

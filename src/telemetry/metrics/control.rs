@@ -69,6 +69,7 @@ pub(super) struct Counts {
     pub(super) received: BTreeMap<&'static str, u64>,
     pub(super) rejected: BTreeMap<(&'static str, &'static str), u64>,
     pub(super) removed: BTreeMap<&'static str, u64>,
+    pub(super) asks: BTreeMap<&'static str, u64>,
     pub(super) outgoing_dropped: u64,
     pub(super) tls_loaded: u64,
     pub(super) tls_rejected: u64,
@@ -84,6 +85,7 @@ impl Default for Control {
                 received: BTreeMap::new(),
                 rejected: BTreeMap::new(),
                 removed: BTreeMap::new(),
+                asks: BTreeMap::new(),
                 outgoing_dropped: 0,
                 tls_loaded: 0,
                 tls_rejected: 0,
@@ -128,6 +130,11 @@ impl Control {
     /// A snapshot was made and published within `time`.
     pub fn snapshot_published(&self, time: Duration) {
         self.counts.lock().publish_time.observe(time);
+    }
+
+    /// An ask to start an app ended that way.
+    pub fn ask_ended(&self, outcome: &'static str) {
+        *self.counts.lock().asks.entry(outcome).or_default() += 1;
     }
 
     /// Messages to the bus were dropped: its queue was full.

@@ -122,6 +122,7 @@ impl Control {
             out.numbers(ENDPOINTS_REMOVED, counts.removed.iter().map(|(reason, n)| ([*reason], *n as f64)));
             out.histograms::<&str, 0>(HEARTBEAT_AGE, [([], counts.heartbeat_age())]);
             out.histograms::<&str, 0>(REGISTRATION_LATENCY, [([], counts.registration_latency())]);
+            out.numbers(WAKE_ASKS, counts.asks.iter().map(|(outcome, n)| ([*outcome], *n as f64)));
             out.histograms::<&str, 0>(SNAPSHOT_PUBLISH, [([], counts.publish_time())]);
         });
     }

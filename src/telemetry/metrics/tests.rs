@@ -50,6 +50,7 @@ fn count_everything(metrics: &Metrics) {
     control.heartbeat_age(MILLI);
     control.registration_latency(MILLI);
     control.snapshot_published(MILLI);
+    control.ask_ended("started");
     control.outgoing_dropped(1);
 }
 
