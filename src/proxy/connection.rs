@@ -9,7 +9,6 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 
 use super::connections::Open;
 use super::error::ProxyError;
@@ -177,7 +176,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, over
     if stream.alpn() == Some(clients::HTTP2) {
         return http2::serve(worker.clone(), stream, Vec::new(), facts, open).await;
     }
-    let mut client = facts.client(Link::new(stream, peer, &worker.buffers), Patience::new(header_read));
+    let mut client = facts.client(Link::new(stream, peer, &worker.buffers), Patience::new(&worker.clock, header_read));
     client.may_be_introduced = may_be_introduced;
     let mut first = true;
     loop {
@@ -216,7 +215,7 @@ pub async fn serve_translated(
     verdict: Result<(), Refusal>,
 ) {
     let link = Link::new(Stream::Pipe(pipe), facts.peer, &worker.buffers);
-    let mut client = facts.client(link, Patience::new(worker.settings().timeouts.header_read));
+    let mut client = facts.client(link, Patience::new(&worker.clock, worker.settings().timeouts.header_read));
     client.http2 = true;
     client.stays = true;
     let after = match verdict {
@@ -247,8 +246,8 @@ async fn secure(worker: &Worker, stream: TcpStream, peer: SocketAddr) -> Option<
 async fn arrival(worker: &Worker, client: &mut Client, head: &mut Head, open: &Open, first: bool) -> Arrival {
     let settings = worker.settings();
     let idle = if first { settings.timeouts.header_read } else { settings.timeouts.client_idle };
-    let since = Instant::now();
-    client.patience.set(since, idle);
+    let since = worker.now();
+    client.patience.set(idle);
     let (mut begun, mut leaves) = (false, false);
     loop {
         if client.may_be_introduced
@@ -282,7 +281,7 @@ async fn arrival(worker: &Worker, client: &mut Client, head: &mut Head, open: &O
             }
             if !begun && !client.link.input.is_empty() {
                 begun = true;
-                client.patience.set(Instant::now(), settings.timeouts.header_read);
+                client.patience.set(settings.timeouts.header_read);
             }
         } else {
             client.link.rest();
@@ -293,7 +292,7 @@ async fn arrival(worker: &Worker, client: &mut Client, head: &mut Head, open: &O
             }
             if !begun && !leaves && open.poll_leave(cx).is_ready() {
                 leaves = true;
-                client.patience.set(since, if idle.is_zero() { IDLE_MIN } else { idle.min(IDLE_MIN) });
+                client.patience.set_since(since, if idle.is_zero() { IDLE_MIN } else { idle.min(IDLE_MIN) });
             }
             client.patience.poll_elapsed(cx).map(|_| None)
         })
@@ -341,7 +340,7 @@ fn refused(refusal: Refusal) -> ProxyError {
 /// Ends our side, then (if the client may be in the middle of a body) reads what it still sends, within limits: closing
 /// with unread bytes would reset the connection and could take our answer with it.
 async fn linger(client: &mut Client, still_sending: bool) {
-    client.patience.set(Instant::now(), LINGER_TIME);
+    client.patience.set(LINGER_TIME);
     let Client { link, patience, .. } = client;
     let finished = patience.limit(|cx| link.poll_finish(cx)).await;
     if !matches!(finished, Ok(Ok(()))) || !still_sending {

@@ -108,7 +108,7 @@ pub async fn exchange_heads(
         interim: 0,
         watch: Watch::default(),
     };
-    client.patience.set(Instant::now(), timeouts.idle_body);
+    client.patience.set(timeouts.idle_body);
     poll_fn(|cx| sending.poll(cx, client, instance, upload, response)).await
 }
 
@@ -167,9 +167,9 @@ impl Sending<'_> {
                 Poll::Pending => {}
             }
             if self.sent || self.gave_up {
-                client.patience.set(Instant::now(), self.timeouts.response_head);
+                client.patience.set(self.timeouts.response_head);
             } else if client.link.received + instance.delivered != moved_before {
-                client.patience.set(Instant::now(), self.timeouts.idle_body);
+                client.patience.set(self.timeouts.idle_body);
             }
         }
         if let Poll::Ready(answered) = self.poll_response(cx, client, instance, response) {
@@ -278,10 +278,10 @@ pub async fn exchange_bodies(
         let now_moved = client.link.received + client.link.delivered + instance.received + instance.delivered;
         if moved != now_moved {
             moved = now_moved;
-            client.patience.set(Instant::now(), idle);
+            client.patience.set(idle);
         } else if watch.suspects() && !suspected {
             suspected = true;
-            client.patience.set(Instant::now(), HALF_CLOSED_STALL);
+            client.patience.set(HALF_CLOSED_STALL);
         }
         if client.patience.poll_elapsed(cx).is_ready() {
             let client_stalled = !client.link.is_flushed() || !instance.input.is_empty() || watch.suspects();

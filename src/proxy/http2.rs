@@ -115,7 +115,7 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, unread: Vec<u8>, facts: F
         service_fn(move |request| exchange(worker.clone(), facts.clone(), Counted::new(&streams), request))
     };
     let mut connection = pin!(builder.serve_connection(TokioIo::new(Wire::new(stream, unread)), service));
-    let mut patience = Patience::new(settings.timeouts.header_read);
+    let mut patience = Patience::new(&worker.clock, settings.timeouts.header_read);
     let mut said_goodbye = false;
     poll_fn(|cx| {
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
@@ -127,24 +127,23 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, unread: Vec<u8>, facts: F
         if !said_goodbye && open.poll_leave(cx).is_ready() {
             said_goodbye = true;
             connection.as_mut().graceful_shutdown();
-            patience.set(Instant::now(), GOODBYE);
+            patience.set(GOODBYE);
             cx.waker().wake_by_ref(); // the goodbye is sent by the next poll
         }
         while patience.poll_elapsed(cx).is_ready() {
-            let now = Instant::now();
             let idle = settings.timeouts.client_idle;
-            let silent = now.saturating_duration_since(streams.last_ended.get());
+            let silent = streams.last_ended.get().elapsed();
             let limit = if said_goodbye { GOODBYE } else { idle };
             match (streams.open.get(), said_goodbye) {
                 (0, true) if silent >= GOODBYE => return Poll::Ready(()),
                 (0, false) if streams.begun.get() == 0 || (!idle.is_zero() && silent >= idle) => {
                     said_goodbye = true;
                     connection.as_mut().graceful_shutdown();
-                    patience.set(now, GOODBYE);
+                    patience.set(GOODBYE);
                     cx.waker().wake_by_ref();
                 }
-                (0, _) if !limit.is_zero() => patience.set(now, limit.saturating_sub(silent)),
-                (_, _) => patience.set(now, limit.max(GOODBYE)),
+                (0, _) if !limit.is_zero() => patience.set(limit.saturating_sub(silent)),
+                (_, _) => patience.set(limit.max(GOODBYE)),
             }
         }
         Poll::Pending
@@ -166,7 +165,7 @@ async fn exchange(
     let translated = request::translate(&parts, &body, &limits, &mut head);
     let asked = Method::of(parts.method.as_str().as_bytes());
     let framing = translated.ok();
-    tokio::task::spawn_local(connection::serve_translated(worker.clone(), facts, theirs, head, translated.map(drop)));
+    worker.spawn(connection::serve_translated(worker.clone(), facts, theirs, head, translated.map(drop)));
     let upload = framing.map(|framing| request::Upload::start(body, framing, ours.writer));
     Answer::arrival(ours.reader, upload, counted, asked, worker.clone()).await
 }

@@ -8,10 +8,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Sleep, sleep_until};
 
 use super::buffers::{Buffer, BufferPool};
 use super::stream::Stream;
+use crate::domain::moment::Moment;
+use crate::runtime::clock::Present;
 use crate::telemetry::metrics::OpenUpstream;
 
 /// Output up to this size is copied behind a head, so that both leave in one plain send; more goes by a vectored one.
@@ -208,8 +210,13 @@ impl Link {
 /// earlier one just fires in vain and is armed again. One per connection serves every wait of all its requests.
 #[derive(Debug)]
 pub struct Patience {
+    clock: Present,
     timer: Pin<Box<Sleep>>,
-    deadline: Instant,
+    /// When the timer goes off.
+    armed: Moment,
+    /// Whether it knows whom to wake then.
+    is_waiting: bool,
+    deadline: Moment,
 }
 
 /// The deadline has passed.
@@ -217,29 +224,46 @@ pub struct Patience {
 pub struct Elapsed;
 
 impl Patience {
-    /// Ends `limit` from now.
-    pub fn new(limit: Duration) -> Patience {
-        let deadline = Instant::now() + limit;
-        Patience { timer: Box::pin(sleep_until(deadline)), deadline }
+    /// Ends `limit` from now, as `clock` has it.
+    pub fn new(clock: &Present, limit: Duration) -> Patience {
+        let deadline = clock.now() + limit;
+        let timer = Box::pin(sleep_until(clock.instant(deadline).into()));
+        Patience { clock: clock.clone(), timer, armed: deadline, is_waiting: false, deadline }
     }
 
-    /// Ends `limit` from `now`; zero means never (a year).
-    pub fn set(&mut self, now: Instant, limit: Duration) {
+    /// Ends `limit` from now; zero means never (a year).
+    pub fn set(&mut self, limit: Duration) {
+        self.set_since(self.clock.now(), limit);
+    }
+
+    /// Ends `limit` from `since`; zero means never (a year).
+    pub fn set_since(&mut self, since: Moment, limit: Duration) {
         let limit = if limit.is_zero() { Duration::from_secs(365 * 24 * 3600) } else { limit };
-        self.deadline = now + limit;
-        if self.deadline < self.timer.deadline() {
-            self.timer.as_mut().reset(self.deadline);
+        self.deadline = since + limit;
+        if self.deadline < self.armed {
+            self.arm();
         }
     }
 
-    /// Ready when the deadline has passed.
+    fn arm(&mut self) {
+        self.armed = self.deadline;
+        self.timer.as_mut().reset(self.clock.instant(self.deadline).into());
+        self.is_waiting = false;
+    }
+
+    /// Ready when the deadline has passed. Always to be polled by the same task.
     pub fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<Elapsed> {
         loop {
+            // Asking the timer costs more than it looks, and it goes off no earlier than it was armed for.
+            if self.is_waiting && self.clock.now() < self.armed {
+                return Poll::Pending;
+            }
+            self.is_waiting = true;
             ready!(self.timer.as_mut().poll(cx));
-            if self.timer.deadline() >= self.deadline {
+            if self.armed >= self.deadline {
                 return Poll::Ready(Elapsed);
             }
-            self.timer.as_mut().reset(self.deadline);
+            self.arm();
         }
     }
 

@@ -1,9 +1,7 @@
 //! The life of a request: read `relay` from top to bottom.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use tokio::time::Instant;
+use std::time::Duration;
 
 use super::answer;
 use super::body::{Download, Upload};
@@ -30,7 +28,7 @@ use crate::telemetry::metrics::Sticky;
 #[derive(Debug)]
 pub struct Trip {
     /// When its head was complete.
-    pub started: Instant,
+    pub started: Moment,
     /// The same as time since the Unix epoch.
     pub unix: Duration,
     /// Its id.
@@ -91,8 +89,7 @@ async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &
     let replay = Replay { idempotent: headers::is_idempotent(request), replayable: true };
     headers::towards_instances(request, &trip.client_facts(client, worker.dice.borrow_mut().bits()), &settings)
         .map_err(ProxyError::HeadTooLarge)?;
-    // Reading the clock costs as much as picking: what happens at once happens at one time.
-    let mut now = worker.clock.at(trip.started.into_std());
+    let mut now = worker.now();
     worker.retries.request(now);
 
     let mut response = worker.heads.lend();
@@ -107,7 +104,7 @@ async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &
         let attempt = Attempt { worker, limits: &limits, settings: &settings, fresh: tried.wants_fresh(&endpoint) };
         match attempt.send(client, request, &mut upload, &mut response, &mut in_flight).await {
             Ok(instance) => {
-                trip.answered(&response, &in_flight);
+                trip.answered(&response, &in_flight, worker.now());
                 let delivery = Delivery { worker, settings: &settings, limits: &limits, wanted: &wanted };
                 return delivery.run(client, request, upload, &mut response, instance, in_flight, trip).await;
             }
@@ -309,17 +306,17 @@ impl Attempt<'_> {
         let upstreams = &self.worker.upstreams;
         let idle_max = self.settings.timeouts.upstream_idle;
         if !self.fresh
-            && let Some(kept) = upstreams.checkout(endpoint, Instant::now(), idle_max)
+            && let Some(kept) = upstreams.checkout(endpoint, self.worker.now(), idle_max)
         {
             self.worker.metrics.upstream_reused();
             return Ok(kept);
         }
-        let begun = Instant::now();
+        let begun = self.worker.now();
         let limits =
             ConnectLimits { connect: self.limits.connect, tls_handshake: self.settings.timeouts.tls_handshake };
         match upstreams.connect(endpoint, &mut client.patience, limits, &self.worker.tls()).await {
             Ok(mut link) => {
-                link.counted = Some(self.worker.metrics.upstream_connected(begun.elapsed()));
+                link.counted = Some(self.worker.metrics.upstream_connected(self.worker.now().since(begun)));
                 Ok(link)
             }
             Err(error) => {
@@ -371,7 +368,7 @@ impl Delivery<'_> {
             return Ok(After::Abort);
         }
         if instance_stays {
-            self.worker.upstreams.give_back(in_flight.endpoint(), instance, Instant::now());
+            self.worker.upstreams.give_back(in_flight.endpoint(), instance, self.worker.now());
         }
         Ok(match (keep_alive, upload.is_read()) {
             (true, true) if !client.link.ended => After::KeepAlive,
@@ -476,7 +473,7 @@ async fn give_answer(
         trip.ending = Ending::Refused;
     }
     trip.error = Some(error);
-    client.patience.set(Instant::now(), settings.timeouts.idle_body);
+    client.patience.set(settings.timeouts.idle_body);
     let Client { link, patience, .. } = client;
     let flushed = patience.limit(|cx| link.poll_flush(cx)).await;
     match flushed {
@@ -496,10 +493,9 @@ fn count(pool: &Pool, status: u16) {
 
 impl Trip {
     fn begin(worker: &Worker) -> Trip {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Trip {
-            started: Instant::now(),
-            unix,
+            started: worker.now(),
+            unix: worker.clock.unix(),
             request_id: worker.request_id(),
             pool: None,
             endpoint: None,
@@ -531,10 +527,10 @@ impl Trip {
         self.attempts += u32::from(!tried.wants_fresh(endpoint));
     }
 
-    fn answered(&mut self, response: &Head, in_flight: &InFlight) {
+    fn answered(&mut self, response: &Head, in_flight: &InFlight, now: Moment) {
         debug_assert!(response.status() >= 200 || response.status() == 101);
         self.upstream = in_flight.took();
-        self.time_to_head = if self.attempts == 1 { self.upstream } else { Some(self.started.elapsed()) };
+        self.time_to_head = if self.attempts == 1 { self.upstream } else { Some(now.since(self.started)) };
     }
 
     fn broken(&mut self, error: ProxyError) {

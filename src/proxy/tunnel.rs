@@ -5,8 +5,6 @@ use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::connection::Client;
 use super::link::Link;
 
@@ -45,7 +43,7 @@ pub async fn carry(client: &mut Client, instance: &mut Link, idle: Duration) -> 
         let now_moved = Some(client.link.received + client.link.delivered + instance.received + instance.delivered);
         if moved != now_moved {
             moved = now_moved;
-            client.patience.set(Instant::now(), idle);
+            client.patience.set(idle);
         }
         client.patience.poll_elapsed(cx).map(|_| TunnelEnd::Idle)
     })

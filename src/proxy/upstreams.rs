@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 
 use super::buffers::BufferPool;
 use super::error::{Cause, ProxyError};
@@ -16,6 +15,7 @@ use super::link::{Link, Patience};
 use super::stream::Stream;
 use super::tls::{Tls, instances};
 use crate::domain::endpoint::{self, Endpoint};
+use crate::domain::moment::Moment;
 
 /// Idle connections kept per endpoint and worker.
 const IDLE_PER_ENDPOINT_MAX: usize = 128;
@@ -43,7 +43,7 @@ pub struct ConnectLimits {
 #[derive(Debug)]
 struct Idle {
     link: Link,
-    since: Instant,
+    since: Moment,
 }
 
 impl Upstreams {
@@ -53,12 +53,12 @@ impl Upstreams {
     }
 
     /// The connection to `endpoint` that was used last, if one is still good and rested for less than `idle_max`.
-    pub fn checkout(&self, endpoint: &Endpoint, now: Instant, idle_max: Duration) -> Option<Link> {
+    pub fn checkout(&self, endpoint: &Endpoint, now: Moment, idle_max: Duration) -> Option<Link> {
         let mut idle = self.idle.borrow_mut();
         let links = idle.get_mut(&endpoint.serial)?;
         while let Some(mut candidate) = links.pop() {
             self.count.set(self.count.get() - 1);
-            if !candidate.link.is_spoilt() && now.duration_since(candidate.since) < idle_max {
+            if !candidate.link.is_spoilt() && now.since(candidate.since) < idle_max {
                 return Some(candidate.link);
             }
         }
@@ -66,7 +66,7 @@ impl Upstreams {
     }
 
     /// Keeps a connection whose response has ended for the next request.
-    pub fn give_back(&self, endpoint: &Endpoint, mut link: Link, now: Instant) {
+    pub fn give_back(&self, endpoint: &Endpoint, mut link: Link, now: Moment) {
         if link.is_spoilt() || self.count.get() >= IDLE_MAX {
             return;
         }
@@ -80,10 +80,10 @@ impl Upstreams {
     }
 
     /// Drops what has rested for too long or was closed by the instance.
-    pub fn sweep(&self, now: Instant, idle_max: Duration) {
+    pub fn sweep(&self, now: Moment, idle_max: Duration) {
         let mut left = 0;
         self.idle.borrow_mut().retain(|_, links| {
-            links.retain_mut(|idle| now.duration_since(idle.since) < idle_max && !idle.link.is_spoilt());
+            links.retain_mut(|idle| now.since(idle.since) < idle_max && !idle.link.is_spoilt());
             left += links.len();
             !links.is_empty()
         });
@@ -108,7 +108,7 @@ impl Upstreams {
         tls: &Tls,
     ) -> Result<Link, ProxyError> {
         let address = endpoint.socket_address().ok_or(ProxyError::Endpoint(Cause::Unresolved))?;
-        patience.set(Instant::now(), limits.connect);
+        patience.set(limits.connect);
         let mut connecting = std::pin::pin!(TcpStream::connect(address));
         let connected = patience.limit(|cx| -> Poll<io::Result<TcpStream>> { connecting.as_mut().poll(cx) }).await;
         let stream = match connected {
@@ -121,7 +121,7 @@ impl Upstreams {
         let stream = match &endpoint.tls {
             None => Stream::Plain(stream),
             Some(wanted) => {
-                patience.set(Instant::now(), limits.tls_handshake);
+                patience.set(limits.tls_handshake);
                 secure(endpoint, wanted, stream, patience, tls).await.map_err(ProxyError::Endpoint)?
             }
         };

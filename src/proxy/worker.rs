@@ -2,6 +2,7 @@
 //! others only the routes, the settings and the counters of the endpoints.
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
@@ -14,7 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::buffers::BufferPool;
 use super::connection::{self, Client, Counts};
@@ -29,7 +30,7 @@ use crate::domain::moment::Moment;
 use crate::domain::retry::Budget;
 use crate::domain::table::snapshot::Snapshot;
 use crate::http1::{Head, Name, Version};
-use crate::runtime::clock::Clock;
+use crate::runtime::clock::{Clock, Present};
 use crate::runtime::published::{Published, Reader};
 use crate::runtime::shutdown::{Listener, Phase};
 use crate::runtime::succession::Inheritance;
@@ -72,8 +73,8 @@ pub struct Shared {
 /// One worker's world. Nothing in it is shared with another thread but through `Shared`.
 #[derive(Debug)]
 pub struct Worker {
-    /// The clock of the process.
-    pub clock: Clock,
+    /// Its clock.
+    pub clock: Present,
     /// Read buffers.
     pub buffers: BufferPool,
     /// Parsed heads.
@@ -110,9 +111,14 @@ impl Worker {
         look(self.routes.borrow_mut().latest())
     }
 
-    /// The present.
+    /// When the present task was woken.
     pub fn now(&self) -> Moment {
         self.clock.now()
+    }
+
+    /// Starts a task on this thread.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        tokio::task::spawn_local(self.clock.ticking(task));
     }
 
     /// A random UUID (version 4, RFC 9562) in its usual form.
@@ -128,10 +134,10 @@ impl Worker {
 
     /// Counts and logs a request that is over. `counted` is what the client's link had counted before it.
     pub fn finished(&self, trip: &Trip, client: &Client, request: &Head, counted: Counts) {
-        let duration = trip.started.elapsed();
-        let now = client.counts();
-        let bytes_in = now.received - counted.received;
-        let bytes_out = (now.delivered - counted.delivered).saturating_sub(trip.head_bytes);
+        let duration = self.clock.tick().since(trip.started);
+        let counts = client.counts();
+        let bytes_in = counts.received - counted.received;
+        let bytes_out = (counts.delivered - counted.delivered).saturating_sub(trip.head_bytes);
         self.metrics.request(&Finished {
             status: trip.status,
             duration,
@@ -333,7 +339,7 @@ fn run(shared: &Shared, belongings: Belongings) {
 async fn serve(shared: &Shared, belongings: Belongings) {
     let buffers = BufferPool::default();
     let worker = Rc::new(Worker {
-        clock: shared.clock,
+        clock: Present::of(shared.clock),
         heads: Heads::default(),
         upstreams: Upstreams::new(&buffers),
         buffers,
@@ -432,7 +438,7 @@ fn take_the_queue(worker: &Rc<Worker>, listener: TcpListener, over: Over) {
 fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, over: Over) {
     // Without it small answers wait for acknowledgements; a socket that cannot be tuned still works.
     let _untuned = stream.set_nodelay(true);
-    tokio::task::spawn_local(connection::serve(worker.clone(), stream, peer, over));
+    worker.spawn(connection::serve(worker.clone(), stream, peer, over));
 }
 
 async fn keep_house(worker: Rc<Worker>) {
@@ -441,6 +447,7 @@ async fn keep_house(worker: Rc<Worker>) {
     loop {
         ticks.tick().await;
         worker.log.borrow_mut().flush();
-        worker.upstreams.sweep(Instant::now(), worker.settings().timeouts.upstream_idle);
+        worker.clock.set_calendar();
+        worker.upstreams.sweep(worker.now(), worker.settings().timeouts.upstream_idle);
     }
 }
