@@ -117,8 +117,20 @@ pub struct Head {
 
 impl Head {
     /// An empty head.
-    pub fn new() -> Head {
-        Head::default()
+    pub const fn new() -> Head {
+        Head {
+            start: String::new(),
+            method_len: 0,
+            method: Method::Get,
+            version: Version::Http11,
+            status: 0,
+            bytes: Vec::new(),
+            reason_len: 0,
+            fields: Vec::new(),
+            present: NameSet::of(&[]),
+            repeated: NameSet::of(&[]),
+            searched: 0,
+        }
     }
 
     /// Makes it empty, keeping its memory. Needed before parsing a new message only where an incomplete one was given up.
@@ -376,24 +388,36 @@ impl Head {
         if !self.has(Name::Connection) {
             return Ok(());
         }
-        let mut listed: [&[u8]; CONNECTION_OPTIONS_MAX] = [b""; CONNECTION_OPTIONS_MAX];
-        let mut count = 0;
-        let (bytes, fields) = (&self.bytes, &mut self.fields);
-        for entry in fields.iter().filter(|entry| entry.known == Name::Connection) {
-            for option in tokens(&bytes[entry.value()]) {
-                *listed.get_mut(count).ok_or(Refusal::TooManyOptions)? = option;
-                count += 1;
+        let mut known = NameSet::default();
+        let (mut count, mut any_unknown) = (0, false);
+        for option in self.values(Name::Connection).flat_map(tokens) {
+            count += 1;
+            match Name::of(option) {
+                Name::Other => any_unknown |= !option.eq_ignore_ascii_case(b"close"), // reserved: no field is named so
+                Name::Connection => {}
+                name if keep(name, option) => {}
+                name => known = known.and(NameSet::of(&[name])),
             }
         }
-        let goes = |entry: &Entry| {
-            let name = &bytes[entry.name()];
-            entry.known != Name::Connection
-                && listed[..count].iter().any(|option| option.eq_ignore_ascii_case(name))
-                && !keep(entry.known, name)
-        };
-        fields.retain(|entry| !goes(entry));
-        self.count_names();
+        if count > CONNECTION_OPTIONS_MAX {
+            return Err(Refusal::TooManyOptions);
+        }
+        self.remove_all(known);
+        if any_unknown {
+            self.remove_listed_unknown(keep);
+        }
         Ok(())
+    }
+
+    fn remove_listed_unknown(&mut self, keep: impl Fn(Name, &[u8]) -> bool) {
+        let lists: Vec<Entry> = self.fields.iter().filter(|entry| entry.known == Name::Connection).copied().collect();
+        let bytes = &self.bytes;
+        let options = lists.iter().flat_map(|entry| tokens(&bytes[entry.value()]));
+        let is_listed = |name: &[u8]| options.clone().any(|option| option.eq_ignore_ascii_case(name));
+        self.fields.retain(|entry| {
+            let name = &bytes[entry.name()];
+            entry.known != Name::Other || !is_listed(name) || keep(Name::Other, name)
+        });
     }
 
     /// Appends all field lines to `out`, runs of untouched lines in one copy.
@@ -504,16 +528,6 @@ impl Head {
             value_len: value_len as u32,
         });
     }
-
-    fn count_names(&mut self) {
-        self.present = NameSet::default();
-        self.repeated = NameSet::default();
-        for entry in &self.fields {
-            if self.present.insert(entry.known) {
-                self.repeated.insert(entry.known);
-            }
-        }
-    }
 }
 
 /// The elements of a comma-separated list, without whitespace around them and without empty ones.
@@ -536,8 +550,17 @@ pub(super) fn is_token(name: &[u8]) -> bool {
 
 /// Whether all bytes may stand in a value or a reason: no control bytes but tab.
 pub(super) fn is_text(value: &[u8]) -> bool {
-    // No early exit: this way it is done sixteen bytes at a time.
-    value.iter().fold(true, |clean, &byte| clean & ((byte >= b' ') & (byte != 0x7f) | (byte == b'\t')))
+    // No early exit, and blocks that overlap instead of a rest: this way it takes a few instructions for every block.
+    fn are_clean(block: &[u8]) -> bool {
+        block.iter().fold(true, |clean, &byte| clean & ((byte >= b' ') & (byte != 0x7f) | (byte == b'\t')))
+    }
+    match (value.first_chunk::<8>(), value.last_chunk::<8>(), value.last_chunk::<16>()) {
+        (_, _, Some(last)) => {
+            value.as_chunks::<16>().0.iter().fold(are_clean(last), |clean, block| clean & are_clean(block))
+        }
+        (Some(first), Some(last), None) => are_clean(first) & are_clean(last),
+        _ => are_clean(value),
+    }
 }
 
 static TOKEN: [bool; 256] = {

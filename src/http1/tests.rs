@@ -715,6 +715,19 @@ fn data_becomes_chunks() {
 }
 
 #[test]
+fn a_control_byte_is_noticed_wherever_it_hides() {
+    for length in 1..70 {
+        let mut value = vec![b'x'; length];
+        assert_eq!(Head::new().push("X", &value), Ok(()));
+        for place in 0..length {
+            value[place] = 0x7f;
+            assert_eq!(Head::new().push("X", &value), Err(Refusal::FieldValue), "{place} of {length}");
+            value[place] = b'x';
+        }
+    }
+}
+
+#[test]
 fn every_refusal_has_a_label_of_its_own() {
     let mut labels: Vec<&str> = Refusal::ALL.iter().map(|refusal| refusal.label()).collect();
     labels.sort_unstable();

@@ -1,6 +1,6 @@
 //! What the proxy changes in heads on their way: hop-by-hop fields go, the forwarded ones and ours come.
 
-use std::io::{Cursor, Write};
+use std::io::Write;
 use std::net::IpAddr;
 
 use super::settings::Settings;
@@ -96,7 +96,6 @@ pub fn towards_instances(head: &mut Head, client: &ClientFacts<'_>, settings: &S
     head.remove_all(HOP_BY_HOP.and(OF_INSTANCE).and(REPLACED));
 
     forward_certificate(head, client.certificate, settings.forwarded.client_cert)?;
-    let mut text = Text::default();
     head.append_to_list(Name::XForwardedFor, client.address_text.as_bytes())?;
     head.push_known(Name::XForwardedProto, proto)?;
     if settings.forwarded.x_forwarded_host && !(believed && head.has(Name::XForwardedHost)) {
@@ -108,7 +107,7 @@ pub fn towards_instances(head: &mut Head, client: &ClientFacts<'_>, settings: &S
         head.append_to_list(Name::Forwarded, &element)?;
     }
     if !head.has(Name::XRequestStart) {
-        head.push_known(Name::XRequestStart, text.of(format_args!("{}", client.unix_millis)))?;
+        head.push_known(Name::XRequestStart, Decimal::of(client.unix_millis).text())?;
     }
     head.push_known(Name::XVcapRequestId, &client.request_id)?;
     trace::pass_on(head, &settings.tracing, &client.request_id, client.span)?;
@@ -263,21 +262,25 @@ fn forwarded_element(head: &Head, address: IpAddr, proto: &[u8]) -> Vec<u8> {
     element
 }
 
-/// Numbers and addresses as text, without memory from the heap.
-struct Text([u8; 48]);
-
-impl Default for Text {
-    fn default() -> Text {
-        Text([0; 48])
-    }
+/// A number as text, without memory from the heap.
+struct Decimal {
+    digits: [u8; 20],
+    first: usize,
 }
 
-impl Text {
-    fn of(&mut self, value: std::fmt::Arguments<'_>) -> &[u8] {
-        let mut cursor = Cursor::new(&mut self.0[..]);
-        cursor.write_fmt(value).expect("48 bytes hold every address and every number");
-        let written = cursor.position() as usize;
-        &self.0[..written]
+impl Decimal {
+    fn of(mut number: u64) -> Decimal {
+        let mut decimal = Decimal { digits: [b'0'; 20], first: 20 };
+        while number > 0 || decimal.first == 20 {
+            decimal.first -= 1;
+            decimal.digits[decimal.first] = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+        decimal
+    }
+
+    fn text(&self) -> &[u8] {
+        &self.digits[self.first..]
     }
 }
 

@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::{Sleep, sleep_until};
@@ -96,12 +96,12 @@ impl Link {
     /// Whether something unexpected has come on an idle connection (bytes, its end, an error): it must not be used again.
     /// Costs no system call as long as nothing has come; it knows what the reactor knew when it last ran.
     pub fn is_spoilt(&mut self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        let stream = &mut self.stream;
-        // A read tells bytes of the protocol from those of TLS itself, which sends new tickets to idle connections.
-        let mut has_news =
-            || stream.poll_read_ready(&mut cx).is_ready() && stream.poll_read(&mut cx, &mut [0]).is_ready();
-        self.ended || !self.input.is_empty() || has_news()
+        !self.is_between_messages() || self.stream.has_news()
+    }
+
+    /// Whether nothing has been read that is not consumed, nor the end.
+    pub fn is_between_messages(&self) -> bool {
+        !self.ended && self.input.is_empty()
     }
 
     /// Whether the kernel knows of an error on the connection, such as a reset.

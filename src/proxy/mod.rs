@@ -10,6 +10,7 @@ pub mod forward;
 pub mod gorouter;
 pub mod headers;
 pub mod http2;
+pub mod ids;
 pub mod link;
 pub mod pages;
 pub mod pipe;

@@ -271,7 +271,7 @@ impl Attempt<'_> {
         upload: &mut Upload,
         response: &mut Head,
         in_flight: &mut InFlight,
-    ) -> Result<Link, ProxyError> {
+    ) -> Result<Box<Link>, ProxyError> {
         let sent = self.exchange(client, request, upload, response, in_flight.endpoint()).await;
         let now = self.worker.now();
         let took = in_flight.lasted(now);
@@ -293,7 +293,7 @@ impl Attempt<'_> {
         upload: &mut Upload,
         response: &mut Head,
         endpoint: &Endpoint,
-    ) -> Result<Link, ProxyError> {
+    ) -> Result<Box<Link>, ProxyError> {
         let mut instance = self.checkout(client, endpoint).await?;
         headers::towards_instance(request, endpoint);
         write::request(request, instance.out());
@@ -302,7 +302,7 @@ impl Attempt<'_> {
     }
 
     /// A kept connection if there is a good one, else a new one.
-    async fn checkout(&self, client: &mut Client, endpoint: &Endpoint) -> Result<Link, ProxyError> {
+    async fn checkout(&self, client: &mut Client, endpoint: &Endpoint) -> Result<Box<Link>, ProxyError> {
         let upstreams = &self.worker.upstreams;
         let idle_max = self.settings.timeouts.upstream_idle;
         if !self.fresh
@@ -343,7 +343,7 @@ impl Delivery<'_> {
         request: &Head,
         mut upload: Upload,
         response: &mut Head,
-        mut instance: Link,
+        mut instance: Box<Link>,
         in_flight: InFlight,
         trip: &mut Trip,
     ) -> Result<After, ProxyError> {
@@ -382,7 +382,7 @@ impl Delivery<'_> {
         &self,
         client: &mut Client,
         response: &mut Head,
-        mut instance: Link,
+        mut instance: Box<Link>,
         in_flight: InFlight,
         trip: &mut Trip,
     ) -> Result<After, ProxyError> {

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -49,6 +49,17 @@ impl Stream {
             Stream::Pipe(pipe) => return pipe.reader.poll_read(cx, buffer.initialize_unfilled()),
         }
         Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// Whether a read would bring something now (or the end, or an error), as far as the reactor knows; what it brings is
+    /// lost. To be asked where nothing should come.
+    pub fn has_news(&mut self) -> bool {
+        if let Stream::Plain(tcp) = self {
+            return !matches!(tcp.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        // A read tells bytes of the protocol from those of TLS itself, which sends new tickets to idle connections.
+        self.poll_read_ready(&mut cx).is_ready() && self.poll_read(&mut cx, &mut [0]).is_ready()
     }
 
     /// Writes once.

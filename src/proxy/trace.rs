@@ -1,6 +1,7 @@
 //! Which trace a request belongs to: W3C Trace Context (level 1) and B3. A trace that comes is kept, with a span of ours
 //! between the client's and the instance's; one that is absent or malformed is replaced by a new one.
 
+use super::ids;
 use crate::config::TracingConfig;
 use crate::http1::{Head, Name, NameSet, Refusal};
 
@@ -25,9 +26,9 @@ pub fn pass_on(head: &mut Head, on: &TracingConfig, request_id: &[u8; 36], span:
     }
     let w3c = if on.w3c { single(head, Name::Traceparent).and_then(parse_traceparent) } else { None };
     let b3 = if on.b3 { parse_b3(head) } else { B3::default() };
-    let span = hex(span.max(1));
+    let span = ids::hex(span.max(1));
     let known = w3c.map(|(trace, _)| trace).or(b3.ids.map(|ids| ids.trace));
-    let trace = known.unwrap_or_else(|| named_after(request_id));
+    let trace = known.unwrap_or_else(|| ids::digits(request_id));
     if on.w3c {
         if w3c.is_none() {
             head.remove(Name::Tracestate);
@@ -172,18 +173,6 @@ fn write_b3(head: &mut Head, came: &B3, trace: Trace, span: &Span) -> Result<(),
 /// The value of a field that is there once: of several, nobody knows which one is meant.
 fn single(head: &Head, name: Name) -> Option<&[u8]> {
     if head.repeats(name) { None } else { head.value(name) }
-}
-
-fn named_after(request_id: &[u8; 36]) -> Trace {
-    let mut trace = [b'0'; 32];
-    for (digit, from) in trace.iter_mut().zip(request_id.iter().filter(|byte| **byte != b'-')) {
-        *digit = *from;
-    }
-    trace
-}
-
-fn hex(number: u64) -> Span {
-    std::array::from_fn(|n| b"0123456789abcdef"[(number >> (60 - 4 * n)) as usize & 15])
 }
 
 fn is_hex(text: &[u8]) -> bool {

@@ -42,7 +42,7 @@ pub struct ConnectLimits {
 
 #[derive(Debug)]
 struct Idle {
-    link: Link,
+    link: Box<Link>,
     since: Moment,
 }
 
@@ -53,7 +53,7 @@ impl Upstreams {
     }
 
     /// The connection to `endpoint` that was used last, if one is still good and rested for less than `idle_max`.
-    pub fn checkout(&self, endpoint: &Endpoint, now: Moment, idle_max: Duration) -> Option<Link> {
+    pub fn checkout(&self, endpoint: &Endpoint, now: Moment, idle_max: Duration) -> Option<Box<Link>> {
         let mut idle = self.idle.borrow_mut();
         let links = idle.get_mut(&endpoint.serial)?;
         while let Some(mut candidate) = links.pop() {
@@ -66,8 +66,8 @@ impl Upstreams {
     }
 
     /// Keeps a connection whose response has ended for the next request.
-    pub fn give_back(&self, endpoint: &Endpoint, mut link: Link, now: Moment) {
-        if link.is_spoilt() || self.count.get() >= IDLE_MAX {
+    pub fn give_back(&self, endpoint: &Endpoint, mut link: Box<Link>, now: Moment) {
+        if !link.is_between_messages() || self.count.get() >= IDLE_MAX {
             return;
         }
         let mut idle = self.idle.borrow_mut();
@@ -106,7 +106,7 @@ impl Upstreams {
         patience: &mut Patience,
         limits: ConnectLimits,
         tls: &Tls,
-    ) -> Result<Link, ProxyError> {
+    ) -> Result<Box<Link>, ProxyError> {
         let address = endpoint.socket_address().ok_or(ProxyError::Endpoint(Cause::Unresolved))?;
         patience.set(limits.connect);
         let mut connecting = std::pin::pin!(TcpStream::connect(address));
@@ -125,7 +125,7 @@ impl Upstreams {
                 secure(endpoint, wanted, stream, patience, tls).await.map_err(ProxyError::Endpoint)?
             }
         };
-        Ok(Link::new(stream, address, &self.buffers))
+        Ok(Box::new(Link::new(stream, address, &self.buffers)))
     }
 }
 

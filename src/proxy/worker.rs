@@ -21,6 +21,7 @@ use super::buffers::BufferPool;
 use super::connection::{self, Client, Counts};
 use super::connections::Connections;
 use super::error::{Cause, ProxyError};
+use super::ids;
 use super::request::Trip;
 use super::settings::Settings;
 use super::tls::Tls;
@@ -123,13 +124,8 @@ impl Worker {
 
     /// A random UUID (version 4, RFC 9562) in its usual form.
     pub fn request_id(&self) -> [u8; 36] {
-        let mut bytes = [0; 16];
         let mut dice = self.dice.borrow_mut();
-        bytes[..8].copy_from_slice(&dice.bits().to_le_bytes());
-        bytes[8..].copy_from_slice(&dice.bits().to_le_bytes());
-        let mut id = [0; 36];
-        uuid::Builder::from_random_bytes(bytes).into_uuid().hyphenated().encode_lower(&mut id);
-        id
+        ids::uuid([dice.bits(), dice.bits()])
     }
 
     /// Counts and logs a request that is over. `counted` is what the client's link had counted before it.
@@ -194,13 +190,14 @@ impl Worker {
 /// A worker's spare heads.
 #[derive(Clone, Debug, Default)]
 pub struct Heads {
-    spare: Rc<RefCell<Vec<Head>>>,
+    #[expect(clippy::vec_box, reason = "a pointer goes in and out with every request, not the head itself")]
+    spare: Rc<RefCell<Vec<Box<Head>>>>,
 }
 
-/// A head on loan; it goes back when it is dropped.
+/// A head on loan: it takes memory when it is first written to, and gives it back when it is dropped.
 #[derive(Debug)]
 pub struct LentHead {
-    head: Head,
+    head: Option<Box<Head>>,
     home: Heads,
 }
 
@@ -208,22 +205,24 @@ impl Deref for LentHead {
     type Target = Head;
 
     fn deref(&self) -> &Head {
-        &self.head
+        static EMPTY: Head = Head::new();
+        self.head.as_deref().unwrap_or(&EMPTY)
     }
 }
 
 impl DerefMut for LentHead {
     fn deref_mut(&mut self) -> &mut Head {
-        &mut self.head
+        self.head.get_or_insert_with(|| self.home.spare.borrow_mut().pop().unwrap_or_default())
     }
 }
 
 impl Drop for LentHead {
     fn drop(&mut self) {
+        let Some(mut head) = self.head.take() else { return };
         let mut spare = self.home.spare.borrow_mut();
         if spare.len() < HEADS_KEPT_MAX {
-            self.head.clear();
-            spare.push(std::mem::take(&mut self.head));
+            head.clear();
+            spare.push(head);
         }
     }
 }
@@ -231,8 +230,7 @@ impl Drop for LentHead {
 impl Heads {
     /// Lends an empty one.
     pub fn lend(&self) -> LentHead {
-        let head = self.spare.borrow_mut().pop().unwrap_or_default();
-        LentHead { head, home: self.clone() }
+        LentHead { head: None, home: self.clone() }
     }
 }
 
