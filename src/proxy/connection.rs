@@ -183,7 +183,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, over
         let mut head = worker.heads.lend();
         let after = match arrival(&worker, &mut client, &mut head, &open, first).await {
             Arrival::Request => request::serve(&worker, &mut client, &mut head).await,
-            Arrival::Refused(error) => request::refuse(&worker, &mut client, &head, error).await,
+            Arrival::Refused(error) => request::refuse(&worker, &mut client, &mut head, error).await,
             Arrival::Http2 => {
                 let (stream, unread) = client.link.into_parts();
                 let facts = Facts::of(&stream, client.peer);
@@ -220,7 +220,7 @@ pub async fn serve_translated(
     client.stays = true;
     let after = match verdict {
         Ok(()) => request::serve(&worker, &mut client, &mut head).await,
-        Err(refusal) => request::refuse(&worker, &mut client, &head, refused(refusal)).await,
+        Err(refusal) => request::refuse(&worker, &mut client, &mut head, refused(refusal)).await,
     };
     // A pipe that is dropped unfinished is how the translator learns that the answer is not whole.
     if after != After::Abort {
@@ -300,6 +300,7 @@ async fn arrival(worker: &Worker, client: &mut Client, head: &mut Head, open: &O
         match filled {
             Some(Ok(count)) if count > 0 => {}
             None if begun => return Arrival::Refused(ProxyError::ClientTimeout),
+            Some(_) if begun => return Arrival::Refused(ProxyError::ClientGone),
             Some(_) | None => return Arrival::Gone,
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::answer;
 use super::body::{Download, Upload};
-use super::connection::{After, Client};
+use super::connection::{After, Client, Counts};
 use super::error::{Cause, ProxyError};
 use super::forward::{self, InFlight};
 use super::headers::{self, ClientFacts};
@@ -56,25 +56,55 @@ pub struct Trip {
 /// Serves one request whose head is complete. Never fails: whatever goes wrong becomes an answer the client can read,
 /// and in every case one line in the log.
 pub async fn serve(worker: &Worker, client: &mut Client, request: &mut Head) -> After {
-    let mut trip = Trip::begin(worker);
-    let counted = client.counts();
-    worker.metrics.request_started();
-    let after = match relay(worker, client, request, &mut trip).await {
+    let mut told = Told::begin(worker, client, request);
+    let Told { client, request, trip, .. } = &mut told;
+    let after = match relay(worker, client, request, trip).await {
         Ok(after) => after,
-        Err(error) => give_answer(worker, client, request, &mut trip, error).await,
+        Err(error) => give_answer(worker, client, request, trip, error).await,
     };
-    worker.finished(&trip, client, request, counted);
+    told.at_last();
     after
 }
 
 /// Answers a head that was refused before it was a request.
-pub async fn refuse(worker: &Worker, client: &mut Client, request: &Head, error: ProxyError) -> After {
-    let mut trip = Trip::begin(worker);
-    let counted = client.counts();
-    worker.metrics.request_started();
-    let after = give_answer(worker, client, request, &mut trip, error).await;
-    worker.finished(&trip, client, request, counted);
+pub async fn refuse(worker: &Worker, client: &mut Client, request: &mut Head, error: ProxyError) -> After {
+    let mut told = Told::begin(worker, client, request);
+    let Told { client, request, trip, .. } = &mut told;
+    let after = give_answer(worker, client, request, trip, error).await;
+    told.at_last();
     after
+}
+
+/// A request that will be told of, even if it is dropped in the middle: because of a panic, or because the router stops.
+struct Told<'a> {
+    worker: &'a Worker,
+    client: &'a mut Client,
+    request: &'a mut Head,
+    trip: Trip,
+    counted: Counts,
+    is_over: bool,
+}
+
+impl<'a> Told<'a> {
+    fn begin(worker: &'a Worker, client: &'a mut Client, request: &'a mut Head) -> Told<'a> {
+        worker.metrics.request_started();
+        let counted = client.counts();
+        Told { worker, client, request, trip: Trip::begin(worker), counted, is_over: false }
+    }
+
+    fn at_last(mut self) {
+        self.is_over = true;
+        self.worker.finished(&self.trip, self.client, self.request, self.counted);
+    }
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.trip.ending = if std::thread::panicking() { Ending::Failed } else { Ending::RouterStopped };
+            self.worker.finished(&self.trip, self.client, self.request, self.counted);
+        }
+    }
 }
 
 /// Route, pick, forward, retry, deliver.

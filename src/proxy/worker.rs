@@ -35,7 +35,7 @@ use crate::runtime::clock::{Clock, Present};
 use crate::runtime::published::{Published, Reader};
 use crate::runtime::shutdown::{Listener, Phase};
 use crate::runtime::succession::Inheritance;
-use crate::telemetry::access_log::{LogBuffer, Record};
+use crate::telemetry::access_log::{Ending, LogBuffer, Record};
 use crate::telemetry::metrics::{Finished, Metrics, Shard};
 
 /// Connections the kernel completes ahead of us, per listener.
@@ -139,7 +139,10 @@ impl Worker {
             duration,
             time_to_head: trip.time_to_head,
             upstream: trip.upstream,
-            error: trip.error.as_ref().map(ProxyError::label),
+            error: match trip.ending {
+                Ending::Failed => Some("internal"),
+                _ => trip.error.as_ref().map(ProxyError::label),
+            },
             bytes_in,
             bytes_out,
         });

@@ -34,6 +34,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::published::Published;
 use crate::runtime::shutdown::{self, Conductor, Phase};
 use crate::runtime::succession::{Inheritance, Offer};
+use crate::runtime::supervisor::Supervisor;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::logs::{self, LevelHandle};
 use crate::telemetry::metrics::{Metrics, ROUTES_MAX};
@@ -140,6 +141,9 @@ pub struct Running {
     events: mpsc::Sender<Event>,
     access_log: AccessLog,
     workers: Vec<JoinHandle<()>>,
+    primed: watch::Receiver<bool>,
+    /// Whether it was said that requests are served.
+    is_announced: bool,
     /// They hold the ports beside the workers.
     holders: [tokio::task::JoinHandle<()>; 2],
 }
@@ -264,6 +268,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         events,
         access_log,
         workers,
+        primed: shared.primed,
+        is_announced: false,
         holders,
     })
 }
@@ -372,6 +378,15 @@ impl Running {
         Ok(())
     }
 
+    /// Returns once requests are served and nobody was told so yet.
+    async fn serves(&mut self) {
+        if self.is_announced {
+            std::future::pending::<()>().await;
+        }
+        let _gone = self.primed.wait_for(|primed| *primed).await;
+        self.is_announced = true;
+    }
+
     /// Takes no more connections: those that wait are accepted, and all end as soon as they can.
     pub async fn close_ports(&mut self) {
         // The workers shall be the last to let go: they take those along who wait.
@@ -414,12 +429,13 @@ pub fn check_files(config: &Config) -> Result<(), StartError> {
 }
 
 /// Runs a router until a signal ends it: SIGTERM, SIGINT and SIGUSR1 drain, a second SIGTERM or SIGINT ends at once,
-/// SIGHUP reloads by `reread`.
+/// SIGHUP reloads by `reread`. A service manager hears of it.
 ///
 /// # Errors
 /// Why it did not start.
 pub fn run(config: Config, reread: impl Fn() -> Result<Config, String>) -> Result<(), StartError> {
     let level = start_log(&config.log);
+    let supervisor = Arc::new(Supervisor::of(|name| std::env::var(name).ok()));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("control")
@@ -429,23 +445,53 @@ pub fn run(config: Config, reread: impl Fn() -> Result<Config, String>) -> Resul
     runtime.block_on(async {
         let mut signals = Signals::listen().map_err(StartError::Worker)?;
         let mut running = start(config).await?;
-        while signals.next().await == Told::Reload {
-            reload(&mut running, &reread, level.as_ref()).await;
-        }
-        tracing::info!("leaving");
-        let conductor = running.conductor.clone();
-        let mut leaving = std::pin::pin!(running.leave());
-        loop {
+        let _alive = supervisor.watchdog().map(|every| tokio::spawn(feed(supervisor.clone(), every)));
+        let ended_by = loop {
             tokio::select! {
-                () = &mut leaving => break,
-                told = signals.next() => if told == Told::End {
-                    tracing::warn!("ending at once");
-                    conductor.enter(Phase::Stopped);
+                () = running.serves() => supervisor.ready(),
+                told = signals.next() => match told {
+                    Told::Reload => {
+                        supervisor.reloading();
+                        reload(&mut running, &reread, level.as_ref()).await;
+                        running.is_announced = false;
+                    }
+                    Told::Drain | Told::End => break told,
                 },
             }
-        }
+        };
+        tracing::info!("leaving");
+        supervisor.stopping();
+        drain(running, &mut signals, ended_by).await;
         Ok(())
     })
+}
+
+/// Leaves; the second signal that means the end makes it short.
+async fn drain(running: Running, signals: &mut Signals, first: Told) {
+    let conductor = running.conductor.clone();
+    let mut is_told_to_end = first == Told::End;
+    let mut leaving = std::pin::pin!(running.leave());
+    loop {
+        tokio::select! {
+            () = &mut leaving => return,
+            told = signals.next() => if told == Told::End {
+                if is_told_to_end {
+                    tracing::warn!("ending at once");
+                    conductor.enter(Phase::Stopped);
+                }
+                is_told_to_end = true;
+            },
+        }
+    }
+}
+
+/// Tells the service manager that we are alive, as long as this runtime gets to it.
+async fn feed(supervisor: Arc<Supervisor>, every: Duration) {
+    let mut ticks = tokio::time::interval(every);
+    loop {
+        ticks.tick().await;
+        supervisor.alive();
+    }
 }
 
 async fn reload(running: &mut Running, reread: impl Fn() -> Result<Config, String>, level: Option<&LevelHandle>) {

@@ -1,4 +1,4 @@
-//! Plumbing: the clock, the snapshot cell, shutdown and succession, back-off.
+//! Plumbing: the clock, the snapshot cell, shutdown, succession and supervision, back-off.
 
 pub mod authorities;
 pub mod backoff;
@@ -8,3 +8,4 @@ pub mod lookups;
 pub mod published;
 pub mod shutdown;
 pub mod succession;
+pub mod supervisor;

@@ -66,6 +66,8 @@ pub enum Ending {
     TimedOut,
     /// The router stopped before it was over.
     RouterStopped,
+    /// The router made a mistake (a panic), which cost this request.
+    Failed,
 }
 
 impl Ending {
@@ -78,6 +80,7 @@ impl Ending {
             Ending::InstanceCut => "instance_cut",
             Ending::TimedOut => "timed_out",
             Ending::RouterStopped => "router_stopped",
+            Ending::Failed => "failed",
         }
     }
 }

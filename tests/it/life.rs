@@ -7,17 +7,25 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixDatagram};
 use tokio::task::JoinHandle;
 
 use crate::harness::answer::{self, Gate};
 use crate::harness::client::Request;
 use crate::harness::message::Stream;
 use crate::harness::process::{Folder, Process, free_port};
-use crate::harness::{eventually, in_time, instance, millis};
+use crate::harness::{bus, eventually, in_time, instance, millis, router, secs};
+use weighbridge::control::event::{AppSettings, Event};
+use weighbridge::control::plane::ControlPlane;
+use weighbridge::domain::identity::Address;
+use weighbridge::domain::protocol::life::RouterStart;
+use weighbridge::domain::protocol::register::Registration;
+use weighbridge::domain::protocol::route_uri::RouteUri;
+use weighbridge::domain::table::settings::{ConfiguredRoute, TableSettings};
+use weighbridge::domain::table::snapshot::RouteSettings;
 
 /// Clients that go on asking until they are told to stop, and remember everything that went wrong.
-struct Crowd {
+pub struct Crowd {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
     failures: Arc<Mutex<Vec<String>>>,
@@ -26,7 +34,7 @@ struct Crowd {
 
 /// How a client behaves.
 #[derive(Clone, Copy, PartialEq)]
-enum Manner {
+pub enum Manner {
     /// Each request on a connection of its own.
     Anew,
     /// All on one connection, as long as the router does not say otherwise. That it closes under a request, or unannounced,
@@ -36,7 +44,7 @@ enum Manner {
 
 impl Crowd {
     /// `count` clients; each asks `every` so often.
-    fn of(count: usize, manner: Manner, every: Duration, to: SocketAddr) -> Crowd {
+    pub fn of(count: usize, manner: Manner, every: Duration, to: SocketAddr) -> Crowd {
         let mut crowd =
             Crowd { stop: Arc::default(), answered: Arc::default(), failures: Arc::default(), clients: Vec::new() };
         for _ in 0..count {
@@ -56,13 +64,13 @@ impl Crowd {
     }
 
     /// Waits for some more answers.
-    async fn answers(&self, more: usize) {
+    pub async fn answers(&self, more: usize) {
         let enough = self.answered.load(Relaxed) + more;
         eventually("answers go on", || self.answered.load(Relaxed) >= enough || !self.failures.lock().is_empty()).await;
     }
 
     /// Ends it; nothing must have gone wrong. How many requests were answered.
-    async fn went_well(self) -> usize {
+    pub async fn went_well(self) -> usize {
         self.stop.store(true, Relaxed);
         for client in self.clients {
             in_time("a client to end", client).await.expect("clients do not panic");
@@ -97,7 +105,7 @@ impl Client {
 }
 
 /// Settings of a router that serves `shop.test` from the start.
-fn settings(port: u16, admin: u16, shop: &instance::Instance) -> String {
+pub fn settings(port: u16, admin: u16, shop: &instance::Instance) -> String {
     format!(
         "workers = 2\nhttp.listen = [\"127.0.0.1:{port}\"]\nadmin.listen = \"127.0.0.1:{admin}\"\naccess_log.path = \"\"\n\
          [[route]]\nhost = \"shop.test\"\ninstances = [{{ host = \"127.0.0.1\", port = {} }}]\n",
@@ -105,7 +113,8 @@ fn settings(port: u16, admin: u16, shop: &instance::Instance) -> String {
     )
 }
 
-fn at(port: u16) -> SocketAddr {
+/// Where that port is.
+pub fn at(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
@@ -139,7 +148,7 @@ async fn a_signal_to_leave_may_come_twice_and_a_second_one_to_end_ends_at_once()
     let gate = Gate::closed();
     let shop = instance::serving("shop.test").answering(answer::status(200, "late").behind(&gate)).alone().await;
     let folder = Folder::new();
-    for (first, again, last) in [("USR1", "USR1", "TERM"), ("TERM", "USR1", "INT")] {
+    for (first, again, last) in [("USR1", &["USR1", "TERM"][..], "INT"), ("TERM", &["USR1"], "INT")] {
         let port = free_port();
         let config = folder.write("router.toml", &settings(port, free_port(), &shop));
         let mut router = Process::serving(&config, folder.path("log")).await;
@@ -148,7 +157,7 @@ async fn a_signal_to_leave_may_come_twice_and_a_second_one_to_end_ends_at_once()
         shop.until_begun(begun + 1).await;
         router.signal(first);
         router.until_it_says("leaving").await;
-        router.signal(again);
+        again.iter().for_each(|signal| router.signal(signal));
         in_time("the port to close", async {
             while TcpStream::connect(at(port)).await.is_ok() {
                 tokio::time::sleep(millis(5)).await;
@@ -161,4 +170,79 @@ async fn a_signal_to_leave_may_come_twice_and_a_second_one_to_end_ends_at_once()
         pending.abandon().await;
     }
     gate.open();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_service_manager_hears_when_it_serves_reloads_and_ends() {
+    let shop = instance::serving("shop.test").alone().await;
+    let folder = Folder::new();
+    let manager = UnixDatagram::bind(folder.path("notify")).expect("a name of our own");
+    let heard = async || {
+        let mut bytes = [0; 256];
+        let length = in_time("a word to the manager", manager.recv(&mut bytes)).await.expect("a datagram");
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    };
+    let (port, settings) = (free_port(), |port| settings(port, free_port(), &shop));
+    let config = folder.write("router.toml", &format!("table.prime_for = \"200ms\"\n{}", settings(port)));
+    let name = folder.path("notify").to_string_lossy().into_owned();
+    let mut router = Process::started(&config, folder.path("log"), &[("NOTIFY_SOCKET", &name)]);
+    router.until_it_says("starting").await;
+    assert!(TcpStream::connect(at(port)).await.is_err(), "the port is open before anybody is served");
+    assert_eq!(heard().await, "READY=1");
+    assert_eq!(Request::new(at(port), "GET", "shop.test/").await.status(), 200);
+    for text in ["nonsense".to_owned(), settings(port)] {
+        folder.write("router.toml", &text);
+        router.signal("HUP");
+        let reloading = heard().await;
+        assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
+        assert_eq!(heard().await, "READY=1");
+        assert_eq!(Request::new(at(port), "GET", "shop.test/").await.status(), 200);
+    }
+    assert!(router.log().contains("not reloaded") && router.log().contains("configuration reloaded"));
+    router.signal("TERM");
+    assert_eq!(heard().await, "STOPPING=1");
+    assert!(router.ended().await.success());
+}
+
+#[tokio::test]
+async fn a_panic_costs_the_request_it_happens_in_and_no_other() {
+    let gate = Gate::closed();
+    let bus = bus::embedded().await;
+    let shop = instance::serving("shop.test").answering(answer::status(200, "well").behind(&gate)).on(&bus).await;
+    let router = router::with("workers = 1").logging("json").on(&bus).await;
+    router.until(|r| r.knows("shop.test")).await;
+    let pending = router.get("shop.test/").begin();
+    shop.until_begun(1).await;
+
+    // No message and no configuration can say this, which no clock can follow.
+    let settings = RouteSettings { response_head_timeout: Some(Duration::MAX), ..RouteSettings::default() };
+    let absurd = ConfiguredRoute {
+        uri: RouteUri::parse("broken.test").expect("a route"),
+        settings: Arc::new(settings),
+        instances: vec![Registration::at(Address::new("127.0.0.1", shop.address().port()))],
+    };
+    let known = router.running.routes.get();
+    let introduction =
+        RouterStart { id: String::new(), hosts: Vec::new(), register_interval: secs(20), prune_threshold: secs(120) };
+    let mut plane = ControlPlane::new(introduction, TableSettings::default(), 1, router.running.clock.now());
+    let event =
+        Event::Configured { settings: TableSettings::default(), routes: vec![absurd], apps: AppSettings::default() };
+    let _effects = plane.handle(event, router.running.clock.now());
+    let snapshot = plane.snapshot(router.running.clock.now()).expect("a route is new");
+    router.running.routes.publish(snapshot);
+    for _ in 0..3 {
+        let mut wire = router.wire().await;
+        wire.send("GET / HTTP/1.1\r\nHost: broken.test\r\n\r\n").await.expect("it takes bytes");
+        wire.closed().await;
+    }
+    router.running.routes.publish(known);
+
+    gate.open();
+    assert_eq!(pending.response().await.text(), "well");
+    assert_eq!(router.get("shop.test/").await.text(), "well");
+    router.until_metric("weighbridge_connections_open", |count| count == 0.0).await;
+    let failed = r#"weighbridge_router_errors_total{error="internal"}"#;
+    router.until_metric(failed, |count| count == 3.0).await;
+    let lines = router.until_logged(5).await;
+    assert_eq!(lines.iter().filter(|line| line.contains(r#""ending":"failed""#)).count(), 3, "{lines:?}");
 }

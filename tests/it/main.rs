@@ -1,6 +1,7 @@
 //! End to end: the router as it runs in production, real sockets on free ports, scripted instances behind it, a client
 //! that sees every byte in front of it. Each test is a sentence; it waits for facts and never sleeps.
 
+mod access_log;
 mod balancing;
 mod bodies;
 mod bus;

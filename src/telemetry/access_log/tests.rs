@@ -125,7 +125,7 @@ fn a_request_refused_before_it_had_a_request_line_is_a_record_too() {
 #[test]
 fn every_ending_has_a_name_of_its_own() {
     use Ending::*;
-    let endings = [Complete, Refused, ClientGone, InstanceCut, TimedOut, RouterStopped];
+    let endings = [Complete, Refused, ClientGone, InstanceCut, TimedOut, RouterStopped, Failed];
     let labels: std::collections::BTreeSet<_> = endings.map(Ending::label).into();
     assert_eq!(labels.len(), endings.len());
     for ending in endings {
