@@ -7,7 +7,7 @@ use super::moment::Moment;
 /// How an attempt failed, as far as another try is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Failure {
-    /// No connection or no TLS: nothing of the request has left us.
+    /// No connection, no TLS, or a connection on which the request was refused unseen: nobody has looked at it.
     Connect,
     /// A kept connection turned out to be dead when it was used again: closed or reset before the first byte of a
     /// response.

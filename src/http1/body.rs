@@ -151,6 +151,11 @@ impl Body {
         self.data_bytes
     }
 
+    /// Whether the next byte is data, and not framing.
+    pub fn is_in_data(&self) -> bool {
+        matches!(self.state, State::Length(_) | State::Data(_) | State::UntilClose)
+    }
+
     /// How many leading bytes of `input` belong to the body as framed on the wire. They are validated and may be passed
     /// on as they are. Fewer than all only when the body is done.
     ///

@@ -14,7 +14,6 @@ use super::connections::Open;
 use super::error::ProxyError;
 use super::http2;
 use super::link::{Link, Patience};
-use super::pipe::PipeEnd;
 use super::proxy_protocol::{self, Preamble};
 use super::request;
 use super::stream::Stream;
@@ -38,7 +37,7 @@ pub struct Client {
     pub patience: Patience,
     /// What the present request's client speaks.
     pub version: Version,
-    /// It really speaks HTTP/2, and the link is a pipe to the translator.
+    /// It really speaks HTTP/2, and the link is one of its streams.
     pub http2: bool,
     /// Whether it wants to send another request after the present one.
     pub stays: bool,
@@ -107,6 +106,11 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Where it came from.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
     fn of(stream: &Stream, peer: SocketAddr) -> Facts {
         let address = peer.ip().to_canonical();
         Facts {
@@ -205,16 +209,16 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, over
     }
 }
 
-/// Serves one request that was translated from another protocol; its body and its answer go over `pipe`. `verdict` is
+/// Serves one request of HTTP/2; its body and its answer go over `stream`. `verdict` is
 /// whether the head was fit to be a request of HTTP/1.1.
 pub async fn serve_translated(
     worker: Rc<Worker>,
     facts: Facts,
-    pipe: PipeEnd,
+    stream: Stream,
     mut head: LentHead,
     verdict: Result<(), Refusal>,
 ) {
-    let link = Link::new(Stream::Pipe(pipe), facts.peer, &worker.buffers);
+    let link = Link::new(stream, facts.peer, &worker.buffers);
     let mut client = facts.client(link, Patience::new(&worker.clock, worker.settings().timeouts.header_read));
     client.http2 = true;
     client.stays = true;
@@ -222,7 +226,7 @@ pub async fn serve_translated(
         Ok(()) => request::serve(&worker, &mut client, &mut head).await,
         Err(refusal) => request::refuse(&worker, &mut client, &mut head, refused(refusal)).await,
     };
-    // A pipe that is dropped unfinished is how the translator learns that the answer is not whole.
+    // A stream that is dropped unfinished is reset.
     if after != After::Abort {
         linger(&mut client, false).await;
     }

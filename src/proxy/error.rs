@@ -85,6 +85,18 @@ pub enum Cause {
     /// It wants a certificate of us that we do not have.
     #[error("tls: wants our certificate")]
     CertificateWanted,
+    /// It does not speak HTTP/2, though its registration says so.
+    #[error("http2: not spoken")]
+    NotHttp2,
+    /// It has refused the request unseen, or said goodbye before it came to it.
+    #[error("http2: stream refused")]
+    RefusedStream,
+    /// It broke the rules of HTTP/2.
+    #[error("http2: protocol violated")]
+    Http2Violated,
+    /// The request cannot be made over HTTP/2, or not over the one that it speaks (upgrades need RFC 8441).
+    #[error("http2: cannot be asked for")]
+    NotInHttp2,
     /// There is nobody to verify its certificate by.
     #[error("tls: no authorities to verify by")]
     NoAuthorities,
@@ -287,6 +299,10 @@ impl Cause {
             | Self::Reset
             | Self::BadResponse(_)
             | Self::UnaskedUpgrade
+            | Self::NotHttp2
+            | Self::RefusedStream
+            | Self::Http2Violated
+            | Self::NotInHttp2
             | Self::Truncated
             | Self::Stalled => 502,
         }
@@ -303,10 +319,13 @@ impl Cause {
             | Self::BadCertificate
             | Self::WrongName
             | Self::CertificateWanted
-            | Self::NoAuthorities => Failure::Connect,
+            | Self::NoAuthorities
+            | Self::NotHttp2
+            | Self::RefusedStream
+            | Self::NotInHttp2 => Failure::Connect,
             Self::StaleConnection => Failure::ReusedConnectionDead,
             Self::ClosedEarly | Self::Reset => Failure::ClosedEarly,
-            Self::BadResponse(_) | Self::UnaskedUpgrade | Self::Truncated => Failure::Broken,
+            Self::BadResponse(_) | Self::UnaskedUpgrade | Self::Http2Violated | Self::Truncated => Failure::Broken,
             Self::Stalled => Failure::TimedOut,
         }
     }
@@ -321,10 +340,12 @@ impl Cause {
             | Self::TlsTimeout
             | Self::BadCertificate
             | Self::WrongName
-            | Self::CertificateWanted => Outcome::ConnectFailed,
-            Self::StaleConnection | Self::NoAuthorities => Outcome::Cancelled,
+            | Self::CertificateWanted
+            | Self::NotHttp2
+            | Self::RefusedStream => Outcome::ConnectFailed,
+            Self::StaleConnection | Self::NoAuthorities | Self::NotInHttp2 => Outcome::Cancelled,
             Self::ClosedEarly | Self::Reset | Self::Truncated => Outcome::Reset,
-            Self::BadResponse(_) | Self::UnaskedUpgrade => Outcome::Failed { latency: took },
+            Self::BadResponse(_) | Self::UnaskedUpgrade | Self::Http2Violated => Outcome::Failed { latency: took },
             Self::Stalled => Outcome::TimedOut { timeout: took },
         }
     }
@@ -342,6 +363,10 @@ impl Cause {
             Self::WrongName => "tls_wrong_name",
             Self::CertificateWanted => "tls_certificate_wanted",
             Self::NoAuthorities => "tls_no_authorities",
+            Self::NotHttp2 => "http2_not_spoken",
+            Self::RefusedStream => "http2_stream_refused",
+            Self::Http2Violated => "http2_violated",
+            Self::NotInHttp2 => "http2_cannot_ask",
             Self::StaleConnection => "stale_connection",
             Self::ClosedEarly => "closed_early",
             Self::Reset => "reset",

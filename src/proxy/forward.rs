@@ -12,6 +12,7 @@ use super::body::{Download, Fault, Reframe, Upload};
 use super::connection::Client;
 use super::error::{Cause, ProxyError};
 use super::headers;
+use super::http2;
 use super::link::Link;
 use super::settings::{RouteLimits, Settings};
 use super::tls;
@@ -229,9 +230,9 @@ impl Sending<'_> {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => Cause::ClosedEarly,
                 Poll::Ready(Ok(_)) => continue,
-                Poll::Ready(Err(error)) => match tls::instances::failure(&error) {
-                    Some(verdict @ Cause::CertificateWanted) => verdict,
-                    _ => Cause::Reset,
+                Poll::Ready(Err(error)) => match (http2::cause(&error), tls::instances::failure(&error)) {
+                    (Some(cause), _) | (None, Some(cause @ Cause::CertificateWanted)) => cause,
+                    (None, _) => Cause::Reset,
                 },
             };
             let silent = instance.received == self.received_before;

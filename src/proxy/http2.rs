@@ -1,171 +1,227 @@
-//! HTTP/2 with clients: hyper speaks the protocol, and each of its streams becomes one request of HTTP/1.1 over a pipe
-//! inside the worker. So there is one relay, whatever the client speaks.
+//! HTTP/2 on both sides. h2 speaks the protocol; each stream looks to the relay like a connection of HTTP/1.1 that
+//! carries one request. So there is one relay, whatever is spoken.
 
-mod request;
-mod response;
+mod body;
+mod client_stream;
+mod frames;
+mod heads;
+mod instance_stream;
+mod pulse;
+mod sessions;
+mod streams;
 mod wire;
 
-use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::server::conn::http2::Builder;
-use hyper::service::service_fn;
-use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::time::Instant;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use h2::ext::Protocol;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use hyper::Request;
+use hyper::body::Bytes;
 
-use self::response::Answer;
-use self::wire::Wire;
+pub use self::client_stream::ClientStream;
+pub use self::instance_stream::InstanceStream;
+pub use self::sessions::{Open, Opening, Room, Sessions};
+
+use self::client_stream::Asked;
+use self::pulse::Pulse;
+use self::streams::Streams;
+use self::wire::{Side, Tap, Wire};
 use super::connection::{self, Facts};
-use super::connections::Open;
+use super::connections;
+use super::error::Cause;
 use super::link::Patience;
-use super::pipe::pipe;
 use super::stream::Stream;
 use super::worker::Worker;
-use crate::http1::Method;
+use crate::http1::Framing;
 
 /// What every connection begins with (RFC 9113 section 3.4).
-pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub use self::frames::PREFACE;
 
 /// Streams that a client may have open at once.
 const STREAMS_MAX: u32 = 128;
 
-/// Bytes that a client may send ahead on one stream, and on all together.
+/// Bytes that a peer may send ahead on one stream, and on all together.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// Bytes that one stream may have waiting to be sent.
-const SEND_BUFFER: usize = 64 * 1024;
+const SEND_BUFFER: usize = 32 * 1024;
 
-/// Streams that were reset before we came to them; more of them are an attack, and end the connection.
-const RESETS_MAX: usize = 32;
+/// Bytes of a header list, as RFC 9113 section 6.5.2 counts them, that h2 decodes at all. Towards clients it is at least
+/// twice what a head may have, so that nearly all that is too large is refused by us, with a line in the log.
+const HEADER_LIST_MAX: u32 = 256 * 1024;
 
-/// How often a silent client is asked whether it is still there, and how long it may take to say so.
-const PING_EVERY: Duration = Duration::from_secs(30);
-const PING_PATIENCE: Duration = Duration::from_secs(20);
+/// Streams that were reset before we came to them; more of them end the connection.
+const RESETS_UNSEEN_MAX: usize = 32;
+
+/// Streams that h2 itself may have to reset because they break the protocol; more of them end the connection.
+const RESETS_OURS_MAX: usize = 128;
 
 /// How long a client without requests may take to close after we have said goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// Runs what hyper wants to have run on the thread of the worker.
-#[derive(Clone, Copy, Debug)]
-struct Local;
-
-impl<F> hyper::rt::Executor<F> for Local
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
-    fn execute(&self, work: F) {
-        tokio::task::spawn_local(work);
-    }
+/// What a failed read from a stream says about its instance, if it is one of HTTP/2.
+pub fn cause(error: &io::Error) -> Option<Cause> {
+    error.get_ref()?.downcast_ref::<Cause>().copied()
 }
 
-/// The requests that a connection is at.
-#[derive(Debug)]
-struct Streams {
-    open: Cell<usize>,
-    begun: Cell<u64>,
-    last_ended: Cell<Instant>,
-}
-
-/// One of them; it counts until it is dropped.
-#[derive(Debug)]
-struct Counted(Rc<Streams>);
-
-impl Counted {
-    fn new(streams: &Rc<Streams>) -> Counted {
-        streams.open.set(streams.open.get() + 1);
-        streams.begun.set(streams.begun.get() + 1);
-        Counted(streams.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
-        self.0.last_ended.set(Instant::now());
-    }
-}
-
-/// Serves a connection until it ends. `unread` was read from it already.
-pub async fn serve(worker: Rc<Worker>, stream: Stream, unread: Vec<u8>, facts: Facts, open: Open) {
+/// Serves a client's connection until it ends. `unread` was read from it already.
+pub async fn serve(worker: Rc<Worker>, stream: Stream, unread: Vec<u8>, facts: Facts, open: connections::Open) {
     let settings = worker.settings();
-    let mut builder = Builder::new(Local);
+    let tap = Tap::new(Side::Server, &worker.metrics);
+    let head_bytes = u32::try_from(settings.head_limits.head_bytes).unwrap_or(u32::MAX);
+    let mut builder = Builder::new();
     builder
-        .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
-        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
-        .max_header_list_size(u32::try_from(settings.head_limits.head_bytes).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(RESETS_MAX)
-        .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_PATIENCE)
-        .auto_date_header(false);
-    let streams = Rc::new(Streams { open: Cell::new(0), begun: Cell::new(0), last_ended: Cell::new(Instant::now()) });
-    let service = {
-        let (worker, streams, facts) = (worker.clone(), streams.clone(), facts);
-        service_fn(move |request| exchange(worker.clone(), facts.clone(), Counted::new(&streams), request))
-    };
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(Wire::new(stream, unread)), service));
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_header_list_size(head_bytes.saturating_mul(2).max(HEADER_LIST_MAX))
+        .max_pending_accept_reset_streams(RESETS_UNSEEN_MAX)
+        .max_local_error_reset_streams(Some(RESETS_OURS_MAX))
+        .enable_connect_protocol();
     let mut patience = Patience::new(&worker.clock, settings.timeouts.header_read);
-    let mut said_goodbye = false;
+    let mut agreeing = pin!(builder.handshake(Wire::new(stream, unread, tap.clone())));
+    let connection = match patience.limit(|cx| agreeing.as_mut().poll(cx)).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "what should be HTTP/2 is something else");
+            worker.metrics.refused("http2_preface");
+            return;
+        }
+        Err(_elapsed) => return,
+    };
+    patience.set(settings.timeouts.header_read);
+    let idle = settings.timeouts.client_idle;
+    let streams = Streams::new(&worker.clock);
+    let mut served = Served {
+        worker,
+        connection,
+        tap,
+        facts,
+        patience,
+        idle,
+        streams,
+        said_goodbye: false,
+        flooded: false,
+        timed: 0,
+    };
+    let mut pulse = served.connection.ping_pong().map(|pings| Pulse::new(pings, &served.worker.clock));
     poll_fn(|cx| {
-        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-            if let Err(error) = ended {
-                tracing::debug!(%error, "an HTTP/2 connection failed");
-            }
+        if served.poll(cx, &open).is_ready() {
             return Poll::Ready(());
         }
-        if !said_goodbye && open.poll_leave(cx).is_ready() {
-            said_goodbye = true;
-            connection.as_mut().graceful_shutdown();
-            patience.set(GOODBYE);
-            cx.waker().wake_by_ref(); // the goodbye is sent by the next poll
+        match &mut pulse {
+            Some(pulse) => pulse.poll_dead(cx, served.tap.received()),
+            None => Poll::Pending,
         }
-        while patience.poll_elapsed(cx).is_ready() {
-            let idle = settings.timeouts.client_idle;
-            let silent = streams.last_ended.get().elapsed();
-            let limit = if said_goodbye { GOODBYE } else { idle };
-            match (streams.open.get(), said_goodbye) {
-                (0, true) if silent >= GOODBYE => return Poll::Ready(()),
-                (0, false) if streams.begun.get() == 0 || (!idle.is_zero() && silent >= idle) => {
-                    said_goodbye = true;
-                    connection.as_mut().graceful_shutdown();
-                    patience.set(GOODBYE);
-                    cx.waker().wake_by_ref();
-                }
-                (0, _) if !limit.is_zero() => patience.set(limit.saturating_sub(silent)),
-                (_, _) => patience.set(limit.max(GOODBYE)),
-            }
-        }
-        Poll::Pending
     })
     .await;
 }
 
-/// Serves one stream. It ends early, by an error that resets it, if the relay gives up.
-async fn exchange(
+/// A client's connection.
+struct Served {
     worker: Rc<Worker>,
+    connection: Connection<Wire, Bytes>,
+    tap: Rc<Tap>,
     facts: Facts,
-    counted: Counted,
-    request: Request<Incoming>,
-) -> io::Result<Response<Answer>> {
-    let (ours, theirs) = pipe();
-    let (parts, body) = request.into_parts();
-    let mut head = worker.heads.lend();
-    let limits = worker.settings().head_limits;
-    let translated = request::translate(&parts, &body, &limits, &mut head);
-    let asked = Method::of(parts.method.as_str().as_bytes());
-    let framing = translated.ok();
-    worker.spawn(connection::serve_translated(worker.clone(), facts, theirs, head, translated.map(drop)));
-    let upload = framing.map(|framing| request::Upload::start(body, framing, ours.writer));
-    Answer::arrival(ours.reader, upload, counted, asked, worker.clone()).await
+    patience: Patience,
+    /// How long it may be without requests; zero: for ever.
+    idle: Duration,
+    streams: Rc<Streams>,
+    said_goodbye: bool,
+    flooded: bool,
+    /// How many streams there had been when it last began to rest.
+    timed: u64,
+}
+
+impl Served {
+    /// Begins what is asked for. Ready when the connection has ended, or has rested for too long.
+    fn poll(&mut self, cx: &mut Context<'_>, open: &connections::Open) -> Poll<()> {
+        loop {
+            match self.connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, answer)))) => self.begin(request, answer),
+                Poll::Ready(Some(Err(error))) => {
+                    tracing::debug!(%error, peer = %self.facts.peer(), "a connection of HTTP/2 failed");
+                    return Poll::Ready(());
+                }
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending => match self.tap.flood().filter(|_| !self.flooded) {
+                    Some(what) => self.end_flood(what),
+                    None => break,
+                },
+            }
+        }
+        if !self.said_goodbye && self.streams.open() == 0 && self.streams.begun() != self.timed {
+            self.timed = self.streams.begun();
+            self.patience.set(self.idle);
+        }
+        if !self.said_goodbye && open.poll_leave(cx).is_ready() {
+            self.say_goodbye(cx);
+        }
+        while self.patience.poll_elapsed(cx).is_ready() {
+            let now = self.worker.now();
+            let rested = self.streams.rested(now);
+            let limit = if self.said_goodbye { GOODBYE } else { self.idle };
+            match (self.streams.open(), self.said_goodbye) {
+                (0, true) if rested >= GOODBYE => return Poll::Ready(()),
+                (0, false) if self.streams.begun() == 0 || (!limit.is_zero() && rested >= limit) => {
+                    self.say_goodbye(cx);
+                }
+                (0, _) if !limit.is_zero() => self.patience.set(limit.saturating_sub(rested)),
+                (_, _) => self.patience.set(limit.max(GOODBYE)),
+            }
+        }
+        Poll::Pending
+    }
+
+    fn say_goodbye(&mut self, cx: &mut Context<'_>) {
+        self.said_goodbye = true;
+        self.connection.graceful_shutdown();
+        self.patience.set(GOODBYE);
+        cx.waker().wake_by_ref(); // it is sent by the next poll
+    }
+
+    /// A client that makes work for nothing.
+    fn end_flood(&mut self, what: &'static str) {
+        let label = if what == "resets" { "http2_reset_flood" } else { "http2_frame_flood" };
+        self.worker.metrics.refused(label);
+        tracing::info!(peer = %self.facts.peer(), what, "ended a connection of HTTP/2 that floods");
+        self.flooded = true;
+        self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+    }
+
+    /// Serves one stream, in a task of its own.
+    fn begin(&self, request: Request<RecvStream>, answer: SendResponse<Bytes>) {
+        let (parts, body) = request.into_parts();
+        let mut head = self.worker.heads.lend();
+        let limits = self.worker.settings().head_limits;
+        let verdict = heads::request(&parts, body.is_end_stream(), &limits, || websocket_key(&self.worker), &mut head);
+        let asked = Asked { method: head.method_kind(), extended: parts.extensions.get::<Protocol>().is_some() };
+        let framing = *verdict.as_ref().unwrap_or(&Framing::None);
+        let stream = ClientStream::new(body, framing, answer, asked, self.tap.clone(), self.streams.begin());
+        let stream = Stream::Http2Client(Box::new(stream));
+        let serving =
+            connection::serve_translated(self.worker.clone(), self.facts.clone(), stream, head, verdict.map(drop));
+        self.worker.spawn(serving);
+    }
+}
+
+/// What a WebSocket of HTTP/2 does not have, and one of HTTP/1.1 must.
+fn websocket_key(worker: &Worker) -> [u8; 24] {
+    let mut bytes = [0; 16];
+    let mut dice = worker.dice.borrow_mut();
+    bytes[..8].copy_from_slice(&dice.bits().to_le_bytes());
+    bytes[8..].copy_from_slice(&dice.bits().to_le_bytes());
+    let mut key = [0; 24];
+    BASE64.encode_slice(bytes, &mut key).expect("16 bytes are 24 characters");
+    key
 }

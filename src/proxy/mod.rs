@@ -13,7 +13,6 @@ pub mod http2;
 pub mod ids;
 pub mod link;
 pub mod pages;
-pub mod pipe;
 pub mod proxy_protocol;
 pub mod request;
 pub mod settings;

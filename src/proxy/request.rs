@@ -1,5 +1,6 @@
 //! The life of a request: read `relay` from top to bottom.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,14 +10,16 @@ use super::connection::{After, Client, Counts};
 use super::error::{Cause, ProxyError};
 use super::forward::{self, InFlight};
 use super::headers::{self, ClientFacts};
+use super::http2::Room;
 use super::link::Link;
 use super::settings::{RouteLimits, Settings};
 use super::sticky;
+use super::stream::Stream;
 use super::tunnel::{self, TunnelEnd};
 use super::upstreams::ConnectLimits;
 use super::worker::Worker;
 use crate::domain::balance::{NoPick, Outcome, Wish, affinity, pick, pinned};
-use crate::domain::endpoint::Endpoint;
+use crate::domain::endpoint::{Endpoint, Protocol};
 use crate::domain::moment::Moment;
 use crate::domain::retry::{Replay, Retry, judge};
 use crate::domain::table::snapshot::{Found, Pool};
@@ -333,6 +336,9 @@ impl Attempt<'_> {
 
     /// A kept connection if there is a good one, else a new one.
     async fn checkout(&self, client: &mut Client, endpoint: &Endpoint) -> Result<Box<Link>, ProxyError> {
+        if endpoint.protocol == Protocol::Http2 {
+            return self.take_stream(client, endpoint).await;
+        }
         let upstreams = &self.worker.upstreams;
         let idle_max = self.settings.timeouts.upstream_idle;
         if !self.fresh
@@ -342,16 +348,44 @@ impl Attempt<'_> {
             return Ok(kept);
         }
         let begun = self.worker.now();
+        let (stream, address) = self.connect(client, endpoint).await?;
+        let mut link = upstreams.link(stream, address);
+        link.counted = Some(self.worker.metrics.upstream_connected(self.worker.now().since(begun)));
+        Ok(link)
+    }
+
+    async fn connect(&self, client: &mut Client, endpoint: &Endpoint) -> Result<(Stream, SocketAddr), ProxyError> {
         let limits =
             ConnectLimits { connect: self.limits.connect, tls_handshake: self.settings.timeouts.tls_handshake };
-        match upstreams.connect(endpoint, &mut client.patience, limits, &self.worker.tls()).await {
-            Ok(mut link) => {
-                link.counted = Some(self.worker.metrics.upstream_connected(self.worker.now().since(begun)));
-                Ok(link)
+        let connected = self.worker.upstreams.connect(endpoint, &mut client.patience, limits, &self.worker.tls()).await;
+        connected.inspect_err(|error| self.worker.metrics.upstream_connect_failed(error.cause_label()))
+    }
+
+    /// A stream on a connection of HTTP/2: on one that has room, or a new one.
+    async fn take_stream(&self, client: &mut Client, endpoint: &Endpoint) -> Result<Box<Link>, ProxyError> {
+        let Worker { upstreams, metrics, clock, .. } = self.worker;
+        client.patience.set(self.limits.connect + self.settings.timeouts.tls_handshake);
+        let found = upstreams.sessions().find(endpoint.serial, self.fresh, &mut client.patience).await;
+        let opening = match found.ok_or(ProxyError::Endpoint(Cause::ConnectTimeout))? {
+            Room::None(opening) => opening,
+            Room::OnConnection(stream) => {
+                metrics.upstream_reused();
+                let address = endpoint.socket_address().ok_or(ProxyError::Endpoint(Cause::Unresolved))?;
+                return Ok(upstreams.link(Stream::Http2Instance(stream), address));
             }
-            Err(error) => {
-                self.worker.metrics.upstream_connect_failed(error.cause_label());
-                Err(error)
+        };
+        let begun = clock.now();
+        let (stream, address) = self.connect(client, endpoint).await?;
+        client.patience.set(self.limits.connect);
+        match upstreams.sessions().establish(opening, stream, metrics, clock, &mut client.patience).await {
+            Ok((stream, open)) => {
+                let counted = metrics.upstream_connected(clock.now().since(begun));
+                self.worker.spawn(open.drive(counted, clock.clone()));
+                Ok(upstreams.link(Stream::Http2Instance(Box::new(stream)), address))
+            }
+            Err(cause) => {
+                metrics.upstream_connect_failed(cause.label());
+                Err(ProxyError::Endpoint(cause))
             }
         }
     }

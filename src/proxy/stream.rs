@@ -1,4 +1,4 @@
-//! What a link runs over: TCP, TLS over TCP, or a pipe to a translator. An enum, since these are all there are.
+//! What a link runs over: TCP, TLS over TCP, or a stream of HTTP/2 on either side. An enum, since these are all there are.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-use super::pipe::PipeEnd;
+use super::http2::{ClientStream, InstanceStream};
 
 /// An open byte stream.
 #[derive(Debug)]
@@ -18,8 +18,10 @@ pub enum Stream {
     Plain(TcpStream),
     /// TLS, of either side.
     Tls(Box<TlsStream<TcpStream>>),
-    /// HTTP/1.1 that is translated to another protocol at the other end.
-    Pipe(PipeEnd),
+    /// One request of a client that speaks HTTP/2.
+    Http2Client(Box<ClientStream>),
+    /// One request to an instance that speaks HTTP/2.
+    Http2Instance(Box<InstanceStream>),
 }
 
 impl Stream {
@@ -32,7 +34,8 @@ impl Stream {
                 // While it wants to read it holds no plaintext that we could have.
                 if state.wants_read() { tcp.poll_read_ready(cx) } else { Poll::Ready(Ok(())) }
             }
-            Stream::Pipe(pipe) => pipe.reader.poll_ready(cx).map(Ok),
+            Stream::Http2Client(stream) => stream.poll_read_ready(cx),
+            Stream::Http2Instance(stream) => stream.poll_read_ready(cx),
         }
     }
 
@@ -46,7 +49,8 @@ impl Stream {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
                 read => read?,
             },
-            Stream::Pipe(pipe) => return pipe.reader.poll_read(cx, buffer.initialize_unfilled()),
+            Stream::Http2Client(stream) => return stream.poll_read(cx, buffer.initialize_unfilled()),
+            Stream::Http2Instance(stream) => return stream.poll_read(cx, buffer.initialize_unfilled()),
         }
         Poll::Ready(Ok(buffer.filled().len()))
     }
@@ -67,7 +71,8 @@ impl Stream {
         match self {
             Stream::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
             Stream::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
-            Stream::Pipe(pipe) => pipe.writer.poll_write(cx, bytes),
+            Stream::Http2Client(stream) => stream.poll_write(cx, bytes),
+            Stream::Http2Instance(stream) => stream.poll_write(cx, bytes),
         }
     }
 
@@ -76,9 +81,9 @@ impl Stream {
         match self {
             Stream::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bytes),
             Stream::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bytes),
-            Stream::Pipe(pipe) => {
+            Stream::Http2Client(_) | Stream::Http2Instance(_) => {
                 let first = bytes.iter().find(|slice| !slice.is_empty());
-                pipe.writer.poll_write(cx, first.map_or(&[], |slice| &**slice))
+                self.poll_write(cx, first.map_or(&[], |slice| &**slice))
             }
         }
     }
@@ -86,7 +91,7 @@ impl Stream {
     /// Hands what TLS holds back to the kernel; the others hold nothing back.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Stream::Plain(_) | Stream::Pipe(_) => Poll::Ready(Ok(())),
+            Stream::Plain(_) | Stream::Http2Client(_) | Stream::Http2Instance(_) => Poll::Ready(Ok(())),
             Stream::Tls(tls) => Pin::new(tls).poll_flush(cx),
         }
     }
@@ -96,10 +101,8 @@ impl Stream {
         match self {
             Stream::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Stream::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
-            Stream::Pipe(pipe) => {
-                pipe.writer.finish();
-                Poll::Ready(Ok(()))
-            }
+            Stream::Http2Client(stream) => Poll::Ready(stream.finish()),
+            Stream::Http2Instance(stream) => Poll::Ready(stream.finish()),
         }
     }
 
@@ -111,7 +114,7 @@ impl Stream {
     /// The protocol above that was negotiated (RFC 7301), such as `h2`.
     pub fn alpn(&self) -> Option<&[u8]> {
         match self {
-            Stream::Plain(_) | Stream::Pipe(_) => None,
+            Stream::Plain(_) | Stream::Http2Client(_) | Stream::Http2Instance(_) => None,
             Stream::Tls(tls) => tls.get_ref().1.alpn_protocol(),
         }
     }
@@ -119,7 +122,7 @@ impl Stream {
     /// The certificate that the other side has shown.
     pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
         match self {
-            Stream::Plain(_) | Stream::Pipe(_) => None,
+            Stream::Plain(_) | Stream::Http2Client(_) | Stream::Http2Instance(_) => None,
             Stream::Tls(tls) => tls.get_ref().1.peer_certificates()?.first(),
         }
     }
@@ -129,7 +132,8 @@ impl Stream {
         let tcp = match self {
             Stream::Plain(tcp) => tcp,
             Stream::Tls(tls) => tls.get_ref().0,
-            Stream::Pipe(pipe) => return pipe.writer.is_broken(),
+            // What happens to them is told by reading.
+            Stream::Http2Client(_) | Stream::Http2Instance(_) => return false,
         };
         !matches!(tcp.take_error(), Ok(None))
     }

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::net::TcpStream;
 
 use super::buffers::BufferPool;
 use super::error::{Cause, ProxyError};
+use super::http2::Sessions;
 use super::link::{Link, Patience};
 use super::stream::Stream;
 use super::tls::{Tls, instances};
@@ -28,6 +30,7 @@ const IDLE_MAX: usize = 16_384;
 pub struct Upstreams {
     idle: RefCell<FxHashMap<u64, Vec<Idle>>>,
     count: Cell<usize>,
+    sessions: Sessions,
     buffers: BufferPool,
 }
 
@@ -49,7 +52,12 @@ struct Idle {
 impl Upstreams {
     /// No connections yet.
     pub fn new(buffers: &BufferPool) -> Upstreams {
-        Upstreams { idle: RefCell::default(), count: Cell::new(0), buffers: buffers.clone() }
+        Upstreams {
+            idle: RefCell::default(),
+            count: Cell::new(0),
+            sessions: Sessions::default(),
+            buffers: buffers.clone(),
+        }
     }
 
     /// The connection to `endpoint` that was used last, if one is still good and rested for less than `idle_max`.
@@ -88,11 +96,22 @@ impl Upstreams {
             !links.is_empty()
         });
         self.count.set(left);
+        self.sessions.sweep(now, idle_max);
     }
 
     /// Idle connections held.
     pub fn idle_count(&self) -> usize {
         self.count.get()
+    }
+
+    /// Connections of HTTP/2.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// A link over `stream` to the instance at `address`.
+    pub fn link(&self, stream: Stream, address: SocketAddr) -> Box<Link> {
+        Box::new(Link::new(stream, address, &self.buffers))
     }
 
     /// Opens a connection to `endpoint`, over TLS if it wants that.
@@ -106,7 +125,7 @@ impl Upstreams {
         patience: &mut Patience,
         limits: ConnectLimits,
         tls: &Tls,
-    ) -> Result<Box<Link>, ProxyError> {
+    ) -> Result<(Stream, SocketAddr), ProxyError> {
         let address = endpoint.socket_address().ok_or(ProxyError::Endpoint(Cause::Unresolved))?;
         patience.set(limits.connect);
         let mut connecting = std::pin::pin!(TcpStream::connect(address));
@@ -125,7 +144,7 @@ impl Upstreams {
                 secure(endpoint, wanted, stream, patience, tls).await.map_err(ProxyError::Endpoint)?
             }
         };
-        Ok(Box::new(Link::new(stream, address, &self.buffers)))
+        Ok((stream, address))
     }
 }
 

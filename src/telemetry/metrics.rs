@@ -86,6 +86,10 @@ families! {
         "Connections accepted from clients.";
     CONNECTIONS_OPEN: Gauge "weighbridge_connections_open" []
         "Connections of clients that are open.";
+    HTTP2_RESETS: Counter "weighbridge_http2_resets_total" ["code"]
+        "Streams of HTTP/2 that the router reset, towards clients and instances, by error code.";
+    HTTP2_GOAWAYS: Counter "weighbridge_http2_goaways_total" ["code"]
+        "Connections of HTTP/2 that the router ended, by error code; no_error is an ordinary goodbye.";
     TLS_FAILED: Counter "weighbridge_tls_handshakes_failed_total" ["reason"]
         "TLS handshakes with clients that failed.";
     TLS_LOADED: Counter "weighbridge_tls_loads_total" []

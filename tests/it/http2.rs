@@ -1,5 +1,9 @@
 //! HTTP/2 with clients, over TLS and in clear text, in front of instances that speak HTTP/1.1.
 
+mod h2c;
+mod instances;
+mod tunnels;
+
 use std::pin::Pin;
 use std::task::{Context, Poll};
 

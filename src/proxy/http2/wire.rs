@@ -1,30 +1,202 @@
-//! A client's connection as hyper wants it: what was read before it was known to be HTTP/2 comes first.
+//! What h2 reads from and writes to: the connection, with an eye on the frames that pass. It sees what the library
+//! answers by itself, and what a peer does that costs work and carries nothing.
 
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
+use super::frames::{Frame, Frames, Kind};
 use crate::proxy::stream::Stream;
+use crate::telemetry::metrics::Shard;
 
-/// A stream with what was read from it already.
+/// Frames that carry nothing (of settings, pings, priorities, windows, empty data) that a peer may send at once, and how
+/// many more a second. Whatever is asked or sent earns some on top.
+const IDLE_FRAMES: Allowance = Allowance { most: 4_000, a_second: 500 };
+
+/// What a request and a frame of data that we send earn.
+const EARNED_BY_MESSAGE: u32 = 4;
+
+/// Streams that a client may reset at once, and how many more a second. Every one that it lets us finish earns another.
+const RESETS: Allowance = Allowance { most: 200, a_second: 20 };
+
+/// Which side of a connection we are on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Towards a client.
+    Server,
+    /// Towards an instance.
+    Client,
+}
+
+impl Side {
+    fn label(self) -> &'static str {
+        match self {
+            Side::Server => "client",
+            Side::Client => "instance",
+        }
+    }
+}
+
+/// What has passed on one connection.
+#[derive(Debug)]
+pub(super) struct Tap {
+    side: Side,
+    metrics: Shard,
+    incoming: RefCell<Frames>,
+    outgoing: RefCell<Frames>,
+    /// Bytes that have come.
+    received: Cell<u64>,
+    greeted: Cell<bool>,
+    idle: RefCell<Bucket>,
+    resets: RefCell<Bucket>,
+    flood: Cell<Option<&'static str>>,
+}
+
+impl Tap {
+    pub(super) fn new(side: Side, metrics: &Shard) -> Rc<Tap> {
+        Rc::new(Tap {
+            side,
+            metrics: metrics.clone(),
+            incoming: RefCell::new(if side == Side::Server { Frames::behind_preface() } else { Frames::new() }),
+            outgoing: RefCell::new(if side == Side::Client { Frames::behind_preface() } else { Frames::new() }),
+            received: Cell::new(0),
+            greeted: Cell::new(false),
+            idle: RefCell::new(Bucket::full(IDLE_FRAMES)),
+            resets: RefCell::new(Bucket::full(RESETS)),
+            flood: Cell::new(None),
+        })
+    }
+
+    /// Bytes that have come so far.
+    pub(super) fn received(&self) -> u64 {
+        self.received.get()
+    }
+
+    /// Whether the peer has sent its settings: until then nothing is known about it.
+    pub(super) fn is_greeted(&self) -> bool {
+        self.greeted.get()
+    }
+
+    /// What the peer does too much of.
+    pub(super) fn flood(&self) -> Option<&'static str> {
+        self.flood.get()
+    }
+
+    /// A stream came to its proper end.
+    pub(super) fn finished(&self) {
+        self.resets.borrow_mut().earn(1);
+    }
+
+    fn came(&self, bytes: &[u8]) {
+        self.received.set(self.received.get() + bytes.len() as u64);
+        self.incoming.borrow_mut().feed(bytes, |frame| match frame.kind {
+            Kind::Settings if !frame.is_flagged(Frame::ACK) => {
+                self.greeted.set(true);
+                self.costs(&self.idle, "frames");
+            }
+            Kind::Ping if !frame.is_flagged(Frame::ACK) => self.costs(&self.idle, "frames"),
+            Kind::Data if frame.length == 0 && !frame.is_flagged(Frame::END_STREAM) => self.costs(&self.idle, "frames"),
+            Kind::Headers => self.idle.borrow_mut().earn(EARNED_BY_MESSAGE),
+            Kind::Priority | Kind::WindowUpdate | Kind::Other => self.costs(&self.idle, "frames"),
+            Kind::ResetStream => self.costs(&self.resets, "resets"),
+            Kind::GoAway if frame.code != 0 => {
+                tracing::debug!(side = self.side.label(), code = frame.code_name(), "the other side has ended HTTP/2");
+            }
+            Kind::Settings | Kind::Ping | Kind::Data | Kind::GoAway | Kind::Continuation => {}
+        });
+    }
+
+    fn went(&self, bytes: &[u8]) {
+        self.outgoing.borrow_mut().feed(bytes, |frame| match frame.kind {
+            Kind::Data => self.idle.borrow_mut().earn(EARNED_BY_MESSAGE),
+            Kind::ResetStream => {
+                let (side, stream, code) = (self.side.label(), frame.stream, frame.code_name());
+                self.metrics.http2_reset(code);
+                tracing::debug!(side, stream, code, "reset a stream of HTTP/2");
+            }
+            Kind::GoAway => {
+                let (side, code) = (self.side.label(), frame.code_name());
+                self.metrics.http2_goaway(code);
+                if frame.code != 0 {
+                    tracing::info!(side, code, "ended a connection of HTTP/2");
+                }
+            }
+            _ => {}
+        });
+    }
+
+    fn costs(&self, bucket: &RefCell<Bucket>, what: &'static str) {
+        if self.side == Side::Server && !bucket.borrow_mut().take() {
+            self.flood.set(Some(what));
+        }
+    }
+}
+
+/// How much of something is allowed.
+#[derive(Clone, Copy, Debug)]
+struct Allowance {
+    most: u32,
+    a_second: u32,
+}
+
+/// How much of it is left.
+#[derive(Debug)]
+struct Bucket {
+    allowance: Allowance,
+    left: u32,
+    filled: Instant,
+}
+
+impl Bucket {
+    fn full(allowance: Allowance) -> Bucket {
+        Bucket { allowance, left: allowance.most, filled: Instant::now() }
+    }
+
+    fn earn(&mut self, count: u32) {
+        self.left = (self.left + count).min(self.allowance.most);
+    }
+
+    /// Takes one, if there is one. Only an empty bucket looks at the clock.
+    fn take(&mut self) -> bool {
+        if self.left == 0 {
+            let passed = self.filled.elapsed().min(Duration::from_secs(60));
+            let earned = (passed.as_secs_f64() * f64::from(self.allowance.a_second)) as u32;
+            if earned > 0 {
+                self.filled = Instant::now();
+                self.earn(earned);
+            }
+        }
+        let taken = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        taken
+    }
+}
+
+/// A connection under a tap. What was read from it before it was known to be HTTP/2 comes first.
 #[derive(Debug)]
 pub(super) struct Wire {
     stream: Stream,
     unread: Vec<u8>,
     at: usize,
+    tap: Rc<Tap>,
 }
 
 impl Wire {
-    pub(super) fn new(stream: Stream, unread: Vec<u8>) -> Wire {
-        Wire { stream, unread, at: 0 }
+    pub(super) fn new(stream: Stream, unread: Vec<u8>, tap: Rc<Tap>) -> Wire {
+        Wire { stream, unread, at: 0, tap }
     }
 }
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        let before = buffer.filled().len();
         if this.at < this.unread.len() {
             let count = buffer.remaining().min(this.unread.len() - this.at);
             buffer.put_slice(&this.unread[this.at..this.at + count]);
@@ -32,17 +204,20 @@ impl AsyncRead for Wire {
             if this.at == this.unread.len() {
                 (this.unread, this.at) = (Vec::new(), 0);
             }
-            return Poll::Ready(Ok(()));
+        } else {
+            let count = ready!(this.stream.poll_read(cx, buffer.initialize_unfilled()))?;
+            buffer.advance(count);
         }
-        let count = ready!(this.stream.poll_read(cx, buffer.initialize_unfilled()))?;
-        buffer.advance(count);
+        this.tap.came(&buffer.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.stream.poll_write(cx, bytes)
+        let count = ready!(self.stream.poll_write(cx, bytes))?;
+        self.tap.went(&bytes[..count]);
+        Poll::Ready(Ok(count))
     }
 
     fn poll_write_vectored(
@@ -50,7 +225,14 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream.poll_write_vectored(cx, bytes)
+        let count = ready!(self.stream.poll_write_vectored(cx, bytes))?;
+        let mut left = count;
+        for slice in bytes {
+            let sent = left.min(slice.len());
+            self.tap.went(&slice[..sent]);
+            left -= sent;
+        }
+        Poll::Ready(Ok(count))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -63,5 +245,20 @@ impl AsyncWrite for Wire {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stream.poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_gives_what_is_allowed_and_what_was_earned() {
+        let mut bucket = Bucket::full(Allowance { most: 3, a_second: 0 });
+        assert_eq!((0..5).filter(|_| bucket.take()).count(), 3);
+        bucket.earn(1);
+        assert!(bucket.take() && !bucket.take());
+        bucket.earn(100);
+        assert_eq!((0..5).filter(|_| bucket.take()).count(), 3);
     }
 }

@@ -15,8 +15,9 @@ use rustls::{AlertDescription, CertificateError, ClientConfig, Error, NamedGroup
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client};
 
+use super::clients::HTTP2;
 use super::provider;
-use crate::domain::endpoint::{Endpoint, Tls};
+use crate::domain::endpoint::{Endpoint, Protocol, Tls};
 use crate::proxy::error::Cause;
 
 /// Sessions kept per instance: one for each of the connections that are opened at once, mostly.
@@ -72,6 +73,9 @@ impl Instances {
         let name = tls.server_name.as_deref().unwrap_or_else(|| endpoint.address.host());
         let name = ServerName::try_from(name.to_owned()).map_err(|_| Cause::WrongName)?;
         let mut config = self.config.clone();
+        if endpoint.protocol == Protocol::Http2 {
+            config.alpn_protocols = vec![HTTP2.to_vec()];
+        }
         // By endpoint and not by name: instances on one machine, or of one app, may share a name, but not their tickets.
         config.resumption = Resumption::store(self.sessions.lock().of(endpoint.serial));
         Ok(TlsConnector::from(Arc::new(config)).connect(name, tcp))

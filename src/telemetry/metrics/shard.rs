@@ -146,6 +146,16 @@ impl Shard {
         self.slots.responses_refused.add(reason, 1);
     }
 
+    /// A stream of HTTP/2 was reset by us.
+    pub fn http2_reset(&self, code: &'static str) {
+        self.slots.http2_resets.add(code, 1);
+    }
+
+    /// A connection of HTTP/2 was ended by us.
+    pub fn http2_goaway(&self, code: &'static str) {
+        self.slots.http2_goaways.add(code, 1);
+    }
+
     /// A TLS handshake with a client failed.
     pub fn tls_failed(&self, reason: &'static str) {
         self.slots.tls_failed.add(reason, 1);
@@ -240,6 +250,8 @@ pub(super) struct Slots {
     pub(super) responses_refused: Labelled,
     pub(super) connections_opened: Count,
     pub(super) connections_closed: Count,
+    pub(super) http2_resets: Labelled,
+    pub(super) http2_goaways: Labelled,
     pub(super) tls_failed: Labelled,
     pub(super) connect: Histogram<12>,
     pub(super) connect_failed: Labelled,
@@ -283,6 +295,8 @@ impl Slots {
             responses_refused: Labelled::default(),
             connections_opened: Count::default(),
             connections_closed: Count::default(),
+            http2_resets: Labelled::default(),
+            http2_goaways: Labelled::default(),
             tls_failed: Labelled::default(),
             connect: Histogram::new(&CONNECT_BOUNDS),
             connect_failed: Labelled::default(),

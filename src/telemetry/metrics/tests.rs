@@ -31,6 +31,8 @@ fn count_everything(metrics: &Metrics) {
     shard.connection_closed();
     shard.refused("bare_lf");
     shard.response_refused("status");
+    shard.http2_reset("cancel");
+    shard.http2_goaway("no_error");
     shard.tls_failed("no_certificate");
     drop(shard.upstream_connected(MILLI));
     shard.upstream_connect_failed("refused");
@@ -183,7 +185,8 @@ fn names_keep_the_rules() {
     assert_eq!(names.len(), FAMILIES.len());
     for Family { name, kind, labels, help } in FAMILIES {
         assert!(name.starts_with("weighbridge_") || name.starts_with("process_"), "{name}");
-        let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        let plain =
+            |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
         assert!(plain(name) && labels.iter().all(|label| plain(label) && *label != "le"), "{name}");
         assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
         assert_eq!(

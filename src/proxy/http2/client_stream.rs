@@ -1,0 +1,151 @@
+//! A client's stream as the relay sees it: HTTP/1.1. The request's body is read from it, the answer is written to it.
+
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use hyper::StatusCode;
+use hyper::body::Bytes;
+
+use super::body::{Incoming, Outgoing};
+use super::heads;
+use super::streams::Counted;
+use super::wire::Tap;
+use crate::http1::head::HEAD_BYTES_MAX;
+use crate::http1::{Body, Framing, Head, Method, Progress, framing, parse};
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// As HTTP/1.1 has it.
+    pub(super) method: Method,
+    /// By an extended CONNECT.
+    pub(super) extended: bool,
+}
+
+/// One stream. Dropping it unfinished resets it.
+#[derive(Debug)]
+pub struct ClientStream {
+    request: Incoming,
+    answer: Answer,
+    asked: Method,
+    /// It is an extended CONNECT: a success would mean that the other protocol is spoken, and only a switch of protocols
+    /// means that in HTTP/1.1.
+    extended: bool,
+    tunnel: bool,
+    head: Head,
+    tap: Rc<Tap>,
+    _counted: Counted,
+}
+
+#[derive(Debug)]
+enum Answer {
+    /// Its final head has not been written yet.
+    Expected(SendResponse<Bytes>),
+    Begun(Outgoing),
+}
+
+impl ClientStream {
+    /// A request whose body follows in `framing`.
+    pub(super) fn new(
+        body: RecvStream,
+        framing: Framing,
+        answer: SendResponse<Bytes>,
+        asked: Asked,
+        tap: Rc<Tap>,
+        counted: Counted,
+    ) -> ClientStream {
+        ClientStream {
+            request: Incoming::new(Vec::new(), body, framing),
+            answer: Answer::Expected(answer),
+            asked: asked.method,
+            extended: asked.extended,
+            tunnel: false,
+            head: Head::new(),
+            tap,
+            _counted: counted,
+        }
+    }
+
+    /// See [`Stream::poll_read_ready`](crate::proxy::stream::Stream::poll_read_ready). Behind the request nothing comes
+    /// but the end of the stream.
+    pub fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.request.is_done() || self.tunnel {
+            return self.request.poll_ready(cx).map_err(reset);
+        }
+        let gone = match &mut self.answer {
+            Answer::Expected(answer) => match ready!(answer.poll_reset(cx)) {
+                Ok(reason) => io::Error::new(io::ErrorKind::ConnectionReset, reason.description()),
+                Err(error) => reset(error),
+            },
+            Answer::Begun(answer) => ready!(answer.poll_reset(cx)),
+        };
+        Poll::Ready(Err(gone))
+    }
+
+    /// Reads once.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_read_ready(cx))?;
+        Poll::Ready(Ok(self.request.read(room)))
+    }
+
+    /// Writes once. A head must be written whole.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let answer = match &mut self.answer {
+            Answer::Begun(answer) => return answer.poll_write(cx, bytes).map_err(reset),
+            Answer::Expected(answer) => answer,
+        };
+        let limits = parse::Limits { head_bytes: HEAD_BYTES_MAX, head_count: parse::FIELDS_MAX };
+        let head = &mut self.head;
+        let Progress::Complete(taken) = parse::response(bytes, &limits, head).map_err(io::Error::other)? else {
+            return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
+        };
+        let mut response = heads::as_response(head).map_err(io::Error::other)?;
+        if self.extended && (200..=299).contains(&head.status()) {
+            *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
+        }
+        match head.status() {
+            101 => {
+                self.tunnel = true;
+                self.request.tunnel();
+                let stream = answer.send_response(response, false).map_err(reset)?;
+                self.answer = Answer::Begun(Outgoing::new(stream, Framing::UntilClose, false));
+            }
+            100..=199 => answer.send_informational(response).map_err(reset)?,
+            _ => {
+                let framing = framing::of_response(head, self.asked).map_err(io::Error::other)?;
+                let ended = Body::new(framing).is_done();
+                let stream = answer.send_response(response, ended).map_err(reset)?;
+                self.answer = Answer::Begun(Outgoing::new(stream, framing, ended));
+            }
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    /// Nothing more will be written.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub fn finish(&mut self) -> io::Result<()> {
+        match &mut self.answer {
+            Answer::Begun(answer) => answer.finish().map_err(reset),
+            Answer::Expected(_) => Ok(()),
+        }
+    }
+}
+
+impl Drop for ClientStream {
+    fn drop(&mut self) {
+        match &mut self.answer {
+            Answer::Begun(answer) if answer.is_ended() => self.tap.finished(),
+            Answer::Begun(answer) => answer.reset(Reason::INTERNAL_ERROR),
+            Answer::Expected(answer) => answer.send_reset(Reason::INTERNAL_ERROR),
+        }
+    }
+}
+
+fn reset(error: h2::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, error)
+}

@@ -1,0 +1,211 @@
+//! Heads in both forms. What could not stand on a line of HTTP/1.1 does not get in; what belongs to one connection of
+//! HTTP/1.1 (RFC 9113 section 8.2.2) does not get out.
+
+use h2::ext::Protocol;
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::http::uri::{Authority, PathAndQuery, Scheme};
+use hyper::{HeaderMap, Request, Response, StatusCode, Uri};
+
+use crate::http1::{Framing, Head, Limits, Method, Name, NameSet, Refusal, check_request, framing};
+
+/// What HTTP/2 says otherwise.
+const OF_CONNECTION: NameSet = NameSet::of(&[
+    Name::Connection,
+    Name::Http2Settings,
+    Name::KeepAlive,
+    Name::ProxyConnection,
+    Name::TransferEncoding,
+    Name::Upgrade,
+]);
+
+/// Bytes that RFC 9113 section 6.5.2 counts per field on top of its name and value.
+const FIELD_OVERHEAD: usize = 32;
+
+/// Makes `head` the request of HTTP/1.1 that says the same, and tells how its body will be framed. An extended CONNECT
+/// (RFC 8441) becomes an upgrade; `key` makes what a WebSocket's handshake needs then.
+///
+/// # Errors
+/// What it has that a request of HTTP/1.1 could not have. `head` is then for the log only.
+pub(super) fn request(
+    parts: &Parts,
+    ended: bool,
+    limits: &Limits,
+    key: impl FnOnce() -> [u8; 24],
+    head: &mut Head,
+) -> Result<Framing, Refusal> {
+    let protocol = parts.extensions.get::<Protocol>();
+    let is_connect = Method::of(parts.method.as_str().as_bytes()) == Method::Connect && protocol.is_none();
+    let authority = parts.uri.authority().map(Authority::as_str);
+    let target = match parts.uri.path_and_query().map(PathAndQuery::as_str) {
+        _ if is_connect => authority.unwrap_or_default(),
+        Some(path) if path.starts_with('/') || path == "*" => path,
+        _ => return Err(Refusal::Target),
+    };
+    let method = if protocol.is_some() { "GET" } else { parts.method.as_str() };
+    head.set_request(method, target)?;
+    if parts.uri.path().is_empty() && !is_connect {
+        return Err(Refusal::Target); // there was no `:path`
+    }
+    // It comes first, as clients of HTTP/1.1 send it, and once: `Host` may repeat what `:authority` says, no more.
+    if let Some(authority) = authority {
+        head.push_known(Name::Host, authority.as_bytes())?;
+    }
+    request_fields(&parts.headers, authority, limits, head)?;
+    if head.names().meets(OF_CONNECTION) {
+        return Err(Refusal::FieldName);
+    }
+    if head.values(Name::Te).any(|value| !value.eq_ignore_ascii_case(b"trailers")) {
+        return Err(Refusal::FieldValue);
+    }
+    check_request(head)?;
+    match protocol {
+        Some(protocol) => upgrade(protocol.as_str(), key, head)?,
+        None if !is_connect && !ended && !head.has(Name::ContentLength) => {
+            head.push_known(Name::TransferEncoding, b"chunked")?;
+        }
+        None => {}
+    }
+    framing::of_request(head)
+}
+
+fn upgrade(protocol: &str, key: impl FnOnce() -> [u8; 24], head: &mut Head) -> Result<(), Refusal> {
+    if head.has(Name::ContentLength) {
+        return Err(Refusal::LengthForbidden);
+    }
+    if protocol.eq_ignore_ascii_case("websocket") && head.value_of("sec-websocket-key").is_none() {
+        head.push("Sec-WebSocket-Key", &key())?;
+    }
+    head.push_known(Name::Connection, b"Upgrade")?;
+    head.push_known(Name::Upgrade, protocol.as_bytes())
+}
+
+fn request_fields(
+    headers: &HeaderMap,
+    authority: Option<&str>,
+    limits: &Limits,
+    head: &mut Head,
+) -> Result<(), Refusal> {
+    if headers.len() > limits.head_count {
+        return Err(Refusal::TooManyFields);
+    }
+    let mut left = limits.head_bytes;
+    let mut cookies: Vec<u8> = Vec::new();
+    for (name, value) in headers {
+        let size = name.as_str().len() + value.len() + FIELD_OVERHEAD;
+        left = left.checked_sub(size).ok_or(Refusal::HeadTooLarge)?;
+        match name.as_str() {
+            // HTTP/2 splits it for its compression (RFC 9113 section 8.2.3).
+            "cookie" => {
+                let separator: &[u8] = if cookies.is_empty() { b"" } else { b"; " };
+                cookies.extend_from_slice(separator);
+                cookies.extend_from_slice(value.as_bytes());
+            }
+            "host"
+                if authority.is_some_and(|authority| value.as_bytes().eq_ignore_ascii_case(authority.as_bytes())) => {}
+            "host" if authority.is_some() => return Err(Refusal::HostMismatch),
+            name => push(name, value, head)?,
+        }
+    }
+    if !cookies.is_empty() {
+        head.push_known(Name::Cookie, &cookies)?;
+    }
+    Ok(())
+}
+
+/// A value does not begin or end with whitespace (RFC 9113 section 8.2.1).
+fn push(name: &str, value: &HeaderValue, head: &mut Head) -> Result<(), Refusal> {
+    if let [b' ' | b'\t', ..] | [.., b' ' | b'\t'] = value.as_bytes() {
+        return Err(Refusal::FieldValue);
+    }
+    head.push(name, value.as_bytes())
+}
+
+/// The trailers of a message.
+///
+/// # Errors
+/// What could not stand on a line.
+pub(super) fn trailers(trailers: &HeaderMap) -> Result<Head, Refusal> {
+    let mut head = Head::new();
+    trailers.iter().try_for_each(|(name, value)| push(name.as_str(), value, &mut head))?;
+    Ok(head)
+}
+
+/// Makes `head` the response of HTTP/1.1 to `asked` that says the same, and tells how its body will be framed. One
+/// without a body says so by its length, so that it can end with its head again.
+///
+/// # Errors
+/// What it has that a response of HTTP/1.1 could not have.
+pub(super) fn response(
+    status: StatusCode,
+    headers: &HeaderMap,
+    ended: bool,
+    asked: Method,
+    head: &mut Head,
+) -> Result<Framing, Refusal> {
+    head.clear();
+    head.set_status(status.as_u16(), status.canonical_reason().unwrap_or_default().as_bytes())?;
+    headers.iter().try_for_each(|(name, value)| push(name.as_str(), value, head))?;
+    if head.names().meets(OF_CONNECTION) {
+        return Err(Refusal::FieldName);
+    }
+    let bodiless = asked == Method::Head || matches!(status.as_u16(), 100..=199 | 204 | 304);
+    if !bodiless && !head.has(Name::ContentLength) {
+        match ended {
+            true => head.push_known(Name::ContentLength, b"0")?,
+            false => head.push_known(Name::TransferEncoding, b"chunked")?,
+        }
+    }
+    framing::of_response(head, asked)
+}
+
+/// The request of HTTP/2 that says the same as `head`; `protocol`: as an extended CONNECT.
+///
+/// # Errors
+/// What of it cannot be said so.
+pub(super) fn as_request(head: &Head, secure: bool, protocol: Option<&str>) -> Result<Request<()>, hyper::http::Error> {
+    let said: Uri = head.target().parse()?;
+    let host = head.value(Name::Host).unwrap_or_default();
+    let mut parts = said.into_parts();
+    parts.authority = Some(Authority::try_from(host)?);
+    parts.scheme = Some(if secure { Scheme::HTTPS } else { Scheme::HTTP });
+    parts.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
+    let method = if protocol.is_some() { "CONNECT" } else { head.method() };
+    let mut request = Request::builder().method(method).uri(Uri::from_parts(parts)?).body(())?;
+    *request.headers_mut() = fields(head)?;
+    request.headers_mut().remove("host");
+    if let Some(protocol) = protocol {
+        request.headers_mut().remove("sec-websocket-key");
+        request.extensions_mut().insert(Protocol::from(protocol));
+    }
+    Ok(request)
+}
+
+/// The response of HTTP/2 that says the same as `head`. A switch of protocols is a success there.
+///
+/// # Errors
+/// What of it cannot be said so.
+pub(super) fn as_response(head: &Head) -> Result<Response<()>, hyper::http::Error> {
+    let switches = head.status() == 101;
+    let mut response = Response::builder().status(if switches { 200 } else { head.status() }).body(())?;
+    *response.headers_mut() = fields(head)?;
+    if switches {
+        response.headers_mut().remove("sec-websocket-accept");
+    }
+    Ok(response)
+}
+
+/// The fields of `head`, but those of the connection.
+///
+/// # Errors
+/// What of them cannot be said in HTTP/2.
+pub(super) fn fields(head: &Head) -> Result<HeaderMap, hyper::http::Error> {
+    let mut map = HeaderMap::with_capacity(head.fields().len());
+    for field in head.fields().filter(|field| !OF_CONNECTION.contains(field.known)) {
+        if field.known == Name::Te && !field.value.eq_ignore_ascii_case(b"trailers") {
+            continue;
+        }
+        map.append(HeaderName::from_bytes(field.name)?, HeaderValue::from_bytes(field.value)?);
+    }
+    Ok(map)
+}
