@@ -14,6 +14,7 @@ use crate::harness::answer::{self, Gate};
 use crate::harness::client::Request;
 use crate::harness::message::Stream;
 use crate::harness::process::{Folder, Process, free_port};
+use crate::harness::tls::Speaker;
 use crate::harness::{bus, eventually, in_time, instance, millis, router, secs};
 use weighbridge::control::event::{AppSettings, Event};
 use weighbridge::control::plane::ControlPlane;
@@ -45,12 +46,23 @@ pub enum Manner {
 impl Crowd {
     /// `count` clients; each asks `every` so often.
     pub fn of(count: usize, manner: Manner, every: Duration, to: SocketAddr) -> Crowd {
+        Crowd::gather(count, every, &Client { to, manner, tls: None, kept: None })
+    }
+
+    /// The same over TLS.
+    pub fn over_tls(count: usize, manner: Manner, every: Duration, to: SocketAddr, speaker: &Speaker) -> Crowd {
+        Crowd::gather(count, every, &Client { to, manner, tls: Some(speaker.clone()), kept: None })
+    }
+
+    fn gather(count: usize, every: Duration, like: &Client) -> Crowd {
         let mut crowd =
             Crowd { stop: Arc::default(), answered: Arc::default(), failures: Arc::default(), clients: Vec::new() };
         for _ in 0..count {
             let (stop, answered, failures) = (crowd.stop.clone(), crowd.answered.clone(), crowd.failures.clone());
+            let Client { to, manner, ref tls, .. } = *like;
+            let mut client = Client { to, manner, tls: tls.clone(), kept: None };
             crowd.clients.push(tokio::spawn(async move {
-                let (mut client, mut ticks) = (Client { to, manner, kept: None }, tokio::time::interval(every));
+                let mut ticks = tokio::time::interval(every);
                 while !stop.load(Relaxed) {
                     ticks.tick().await;
                     match client.ask().await {
@@ -84,14 +96,16 @@ impl Crowd {
 struct Client {
     to: SocketAddr,
     manner: Manner,
+    tls: Option<Speaker>,
     kept: Option<Stream>,
 }
 
 impl Client {
     async fn ask(&mut self) -> io::Result<()> {
-        let mut stream = match self.kept.take() {
-            Some(kept) => kept,
-            None => Stream::new(TcpStream::connect(self.to).await?),
+        let mut stream = match (self.kept.take(), &self.tls) {
+            (Some(kept), _) => kept,
+            (None, None) => Stream::new(TcpStream::connect(self.to).await?),
+            (None, Some(speaker)) => speaker.connect(self.to, "shop.test").await?.0,
         };
         let wish = if self.manner == Manner::Anew { "close" } else { "keep-alive" };
         stream.send(format!("GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: {wish}\r\n\r\n")).await?;

@@ -22,4 +22,5 @@ mod routing;
 mod sticky;
 mod strict;
 mod tls;
+mod upheavals;
 mod wire;

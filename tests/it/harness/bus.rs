@@ -2,6 +2,7 @@
 //! ones do when they hear `router.start`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -78,6 +79,21 @@ impl Bus {
         for (subject, message) in said {
             self.publish_bytes(&subject, message.to_string()).await;
         }
+    }
+
+    /// Says it again and again, as agents do; nobody hears while the server is away.
+    pub fn say_again_every(&self, pause: Duration) -> tokio::task::JoinHandle<()> {
+        let bus = self.clone();
+        tokio::spawn(async move {
+            let nats = bus.inner.nats.as_ref().expect("only NATS goes away");
+            loop {
+                let said = bus.inner.said.lock().clone();
+                for (subject, message) in said {
+                    let _away = nats.client.publish(subject, message.to_string().into()).await;
+                }
+                tokio::time::sleep(pause).await;
+            }
+        })
     }
 
     fn remember(&self, subject: &str, message: &Value) {
