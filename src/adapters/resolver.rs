@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -13,8 +14,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::domain::dice::Dice;
 use crate::domain::endpoint::Endpoint;
+use crate::domain::table::snapshot::Snapshot;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::lookups::Lookups;
+use crate::runtime::published::Published;
 
 /// Endpoints that may wait to be taken on.
 const QUEUE: usize = 65_536;
@@ -32,19 +35,52 @@ const TICK: Duration = Duration::from_millis(500);
 /// The resolver as its users see it.
 #[derive(Clone, Debug)]
 pub struct Resolver {
-    /// Takes endpoints whose host is a name. Where it is full, offer the endpoint again at its next registration.
-    pub endpoints: mpsc::Sender<Arc<Endpoint>>,
+    endpoints: mpsc::Sender<Arc<Endpoint>>,
+    /// Somebody could not be taken on: all are to be looked through.
+    missed: Arc<AtomicBool>,
     /// How it is doing.
     pub lookups: Arc<Lookups>,
 }
 
-/// Starts the resolver on the present tokio runtime, with the system's way to look up names. It ends when all senders are
-/// gone. Endpoints are held weakly: one that leaves every table is no longer looked up.
-pub fn start(dice: Dice) -> Resolver {
+impl Resolver {
+    /// Takes on an endpoint whose host is a name. Does not wait: one that finds the queue full is found in the table a
+    /// little later.
+    pub fn offer(&self, endpoint: &Arc<Endpoint>) {
+        if self.endpoints.try_send(endpoint.clone()).is_err() {
+            self.missed.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// Starts the resolver on the present tokio runtime, with the system's way to look up names. It ends when nobody can offer
+/// it anything any more. Endpoints are held weakly: one that leaves every table is no longer looked up.
+pub fn start(routes: Arc<Published<Snapshot>>, dice: Dice) -> Resolver {
     let (endpoints, receiver) = mpsc::channel(QUEUE);
-    let lookups = Arc::new(Lookups::default());
-    tokio::spawn(run(receiver, lookups.clone(), system_lookup, dice));
-    Resolver { endpoints, lookups }
+    let resolver = Resolver { endpoints, missed: Arc::default(), lookups: Arc::default() };
+    let inbox = Inbox { endpoints: receiver, missed: resolver.missed.clone(), is_behind: false, routes };
+    tokio::spawn(run(inbox, resolver.lookups.clone(), system_lookup, dice));
+    resolver
+}
+
+/// Where endpoints come from.
+struct Inbox {
+    endpoints: mpsc::Receiver<Arc<Endpoint>>,
+    missed: Arc<AtomicBool>,
+    /// Somebody was missed before the last tick, and is in the published table by now.
+    is_behind: bool,
+    routes: Arc<Published<Snapshot>>,
+}
+
+impl Inbox {
+    /// Takes on those who found the queue full.
+    fn catch_up(&mut self, names: &mut Names) {
+        let was_behind = std::mem::replace(&mut self.is_behind, self.missed.swap(false, Ordering::Acquire));
+        if was_behind {
+            let snapshot = self.routes.get();
+            let named = snapshot.pools().flat_map(|pool| pool.endpoints.iter()).filter(|endpoint| endpoint.has_name());
+            named.for_each(|endpoint| names.take_on(endpoint));
+        }
+    }
 }
 
 async fn system_lookup(host: Arc<str>) -> io::Result<Vec<IpAddr>> {
@@ -52,7 +88,7 @@ async fn system_lookup(host: Arc<str>) -> io::Result<Vec<IpAddr>> {
     Ok(found.map(|address| address.ip()).collect())
 }
 
-async fn run<F, R>(mut endpoints: mpsc::Receiver<Arc<Endpoint>>, lookups: Arc<Lookups>, lookup: F, dice: Dice)
+async fn run<F, R>(mut inbox: Inbox, lookups: Arc<Lookups>, lookup: F, dice: Dice)
 where
     F: Fn(Arc<str>) -> R,
     R: Future<Output = io::Result<Vec<IpAddr>>> + Send + 'static,
@@ -69,12 +105,15 @@ where
             running.spawn(async move { (host, answer.await) });
         }
         tokio::select! {
-            endpoint = endpoints.recv() => match endpoint {
+            endpoint = inbox.endpoints.recv() => match endpoint {
                 Some(endpoint) => names.take_on(&endpoint),
                 None => return,
             },
             Some(Ok((host, answer))) = running.join_next() => names.answered(&host, answer, Instant::now()),
-            _ = tick.tick() => names.queue_due(Instant::now()),
+            _ = tick.tick() => {
+                inbox.catch_up(&mut names);
+                names.queue_due(Instant::now());
+            }
         }
     }
 }
@@ -173,13 +212,18 @@ impl Name {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
     use crate::domain::balance::live::Live;
     use crate::domain::endpoint::Facts;
+    use crate::domain::hash::Keyed;
     use crate::domain::identity::Address;
     use crate::domain::moment::Moment;
+    use crate::domain::protocol::register::Registration;
+    use crate::domain::protocol::route_uri::RouteUri;
+    use crate::domain::table::settings::TableSettings;
+    use crate::domain::table::{Changes, RouteTable};
 
     fn endpoint(serial: u64, host: &str) -> Arc<Endpoint> {
         let facts = Facts::at(Address::new(host, 8000 + serial as u16));
@@ -321,9 +365,11 @@ mod tests {
                 ips("10.0.0.1")
             }
         };
-        let (sender, receiver) = mpsc::channel(QUEUE);
+        let (sender, endpoints) = mpsc::channel(QUEUE);
         let lookups = Arc::new(Lookups::default());
-        tokio::spawn(run(receiver, lookups.clone(), lookup, Dice::seeded(1)));
+        let routes = Published::new(Snapshot::empty(Keyed::new(1)));
+        let inbox = Inbox { endpoints, missed: Arc::default(), is_behind: false, routes };
+        tokio::spawn(run(inbox, lookups.clone(), lookup, Dice::seeded(1)));
         let endpoints: Vec<_> = (0..NAMES).map(|n| endpoint(n, &format!("name-{n}"))).collect();
         for endpoint in &endpoints {
             sender.send(endpoint.clone()).await.expect("the resolver runs");
@@ -338,12 +384,36 @@ mod tests {
 
     #[tokio::test]
     async fn the_system_knows_where_localhost_is() {
-        let resolver = start(Dice::seeded(1));
+        let resolver = start(Published::new(Snapshot::empty(Keyed::new(1))), Dice::seeded(1));
         let here = endpoint(1, "localhost");
         resolver.endpoints.send(here.clone()).await.expect("the resolver runs");
         while resolver.lookups.done() == 0 {
             tokio::task::yield_now().await;
         }
         assert!(here.socket_address().expect("it is resolved").ip().is_loopback());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_finds_the_queue_full_is_found_in_the_table() {
+        const NAMES: usize = 20;
+        let mut table = RouteTable::new(TableSettings::default(), 1);
+        let mut changes = Changes::default();
+        for n in 0..NAMES {
+            let mut registration = Registration::at(Address::new(&format!("name-{n}"), 80));
+            registration.uris = vec![RouteUri::parse("shop.test").expect("a route")];
+            table.register(&registration, Moment::START, &mut changes);
+        }
+        let routes = Published::new(Snapshot::empty(Keyed::new(1)));
+        let (endpoints, receiver) = mpsc::channel(1);
+        let resolver = Resolver { endpoints, missed: Arc::default(), lookups: Arc::default() };
+        let missed = resolver.missed.clone();
+        let inbox = Inbox { endpoints: receiver, missed, is_behind: false, routes: routes.clone() };
+        changes.arrived.iter().for_each(|endpoint| resolver.offer(endpoint));
+        routes.publish(table.snapshot(Moment::START).expect("there are routes"));
+        tokio::spawn(run(inbox, resolver.lookups.clone(), |_| async { ips("10.0.0.1") }, Dice::seeded(1)));
+        while changes.arrived.iter().any(|endpoint| endpoint.socket_address().is_none()) {
+            tokio::time::sleep(TICK).await;
+        }
+        assert_eq!((changes.arrived.len(), resolver.lookups.names()), (NAMES, NAMES as u64));
     }
 }

@@ -60,6 +60,13 @@ pub(super) const ADMIN: Section = Section {
             "\"\"",
             "A file that holds the password, instead of `password`. A newline at its end is cut.",
         ),
+        restart(
+            "routes_in_metrics",
+            Kind::Integer { least: 0, most: 100_000 },
+            "1000",
+            "Routes that have series of their own in `/metrics`, the first that get requests; the others are counted together \
+             as `other`.",
+        ),
     ],
 };
 
@@ -70,6 +77,8 @@ pub struct AdminConfig {
     pub listen: SocketAddr,
     /// Needed for everything but `/health`; `None` only on loopback.
     pub login: Option<Login>,
+    /// How many routes have series of their own.
+    pub routes_in_metrics: usize,
 }
 
 pub(super) fn admin(section: &mut Reader<'_, '_>) -> AdminConfig {
@@ -80,7 +89,7 @@ pub(super) fn admin(section: &mut Reader<'_, '_>) -> AdminConfig {
     if login.is_none() && !listen.ip().is_loopback() {
         section.complain("listen", format!("{listen} can be reached by others; give a user and a password as well"));
     }
-    AdminConfig { listen, login }
+    AdminConfig { listen, login, routes_in_metrics: section.integer("routes_in_metrics") as usize }
 }
 
 /// Joins `user` and `password`: both or none.

@@ -126,6 +126,7 @@ impl<'r, 'a> Reader<'r, 'a> {
         let empty = matches!(value, Value::Text(text) if text.is_empty());
         let shown = match key.kind {
             Kind::Secret if !empty => "\"***\"".to_string(),
+            Kind::List("NATS URLs") => without_bare_logins(value).to_string(),
             _ => without_logins(&compared),
         };
         self.context.effective.note(&self.at, key, shown, compared);
@@ -391,7 +392,7 @@ pub(super) fn quoted(value: &Value) -> String {
         Value::List(_) => "a list".into(),
         Value::Table(_) => "a table".into(),
         other => {
-            let whole = without_logins(&other.to_string());
+            let whole = without_bare_logins(other).to_string();
             match whole.char_indices().nth(LONGEST) {
                 Some((end, _)) => format!("{}…", &whole[..end]),
                 None => whole,
@@ -400,14 +401,33 @@ pub(super) fn quoted(value: &Value) -> String {
     }
 }
 
-/// Masks `user:password@` behind every `://`.
+/// The same with `***` for whatever stands before an `@` in its texts; a scheme in front stays.
+fn without_bare_logins(value: &Value) -> Value {
+    match value {
+        Value::Text(text) => {
+            let (scheme, rest) = text
+                .split_once("://")
+                .map_or(("", text.as_str()), |(_, rest)| (&text[..text.len() - rest.len()], rest));
+            let shown = rest.rsplit_once('@').map(|(_, address)| format!("{scheme}***@{address}"));
+            Value::Text(shown.unwrap_or_else(|| text.clone()))
+        }
+        Value::List(items) => {
+            let masked = |item: &Node| Node { value: without_bare_logins(&item.value), ..item.clone() };
+            Value::List(items.iter().map(masked).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// Masks `user:password@` behind every `://`. A password may hold anything but a quote, so what stands before the last `@` of a
+/// text is masked: rather too much than too little.
 fn without_logins(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {
         let (before, after) = rest.split_at(at + 3);
         shown.push_str(before);
-        let end = after.find(['/', '"', '\'', ',', ' ']).unwrap_or(after.len());
+        let end = after.find(['"', '\'', ' ']).unwrap_or(after.len());
         rest = match after[..end].rfind('@') {
             Some(login) => {
                 shown.push_str("***");

@@ -21,7 +21,8 @@ pub(super) const TABLE: Section = Section {
             "prune_every",
             Kind::Duration { zero: "", least: ms(10), most: ms(3_600_000) },
             "\"30s\"",
-            "A stale instance is pruned at most this much later.",
+            "A bound that is always kept: an instance is pruned within a second of the end of its lease, whatever is written \
+             here. The key is known for the sake of files that have it.",
         ),
         restart(
             "advertise_interval",
@@ -64,7 +65,7 @@ pub(super) const TABLE: Section = Section {
 pub struct TableConfig {
     /// Longest lease.
     pub stale_after: Duration,
-    /// A stale instance is pruned at most this much later.
+    /// A stale instance is pruned at most this much later; it is always kept, since leases are looked after as they end.
     pub prune_every: Duration,
     /// How often clients are asked to register again; at most `stale_after`.
     pub advertise_interval: Duration,

@@ -421,11 +421,14 @@ fn secrets_can_live_in_files() {
 
 #[test]
 fn secrets_are_never_shown() {
-    let text = "[admin]\nuser = \"op\"\npassword = \"hush\"\n[nats]\nservers = [\"nats://me:hush@a.test\", \"b.test\"]";
+    let text = "[admin]\nuser = \"op\"\npassword = \"hush\"\n[nats]\nservers = [\"nats://me:hush@a.test\", \"nats://me:x/hush@b.test\", \"me:hush@c.test:1\", \"d.test\"]";
     let config = Config::from_toml(text).expect("valid");
     let shown = config.effective.to_string();
     assert!(shown.contains("password = \"***\"\n"), "{shown}");
-    assert!(shown.contains("servers = [\"nats://***@a.test\", \"b.test\"]\n"), "{shown}");
+    assert!(
+        shown.contains("servers = [\"nats://***@a.test\", \"nats://***@b.test\", \"***@c.test:1\", \"d.test\"]\n"),
+        "{shown}"
+    );
     assert!(shown.contains("token = \"\"\n"), "{shown}");
     assert!(!format!("{:?}{:?}", config.effective, config.admin).contains("hush"));
     check_problems("[admin]\npassword = 1234", "w.toml:2: admin.password: must be a text");

@@ -35,7 +35,8 @@ pub(super) const RETRY: Section = Section {
             "budget_per_second",
             Kind::Number { least: 0.0, most: 100_000.0 },
             "3",
-            "Retries per second that are allowed whatever the share.",
+            "Retries per second that are allowed whatever the share, as a mean over ten seconds: after quiet, ten times as many at \
+             once, so that the one instance of a quiet router that goes costs nobody anything.",
         ),
     ],
 };

@@ -1,18 +1,16 @@
 //! Who acts on what the control plane has decided: the resolver of names, and whoever starts apps. Nobody is waited for.
 
-use std::sync::Arc;
-
 use tokio::sync::mpsc;
 
+use crate::adapters::resolver::Resolver;
 use crate::control::plane::Effects;
-use crate::domain::endpoint::Endpoint;
 use crate::domain::wake::{Ask, Effect, Happening};
 
 /// The ways to all of them.
 #[derive(Debug)]
 pub(super) struct Neighbours {
     /// Resolves the names of instances.
-    pub(super) names: mpsc::Sender<Arc<Endpoint>>,
+    pub(super) names: Resolver,
     /// Starts apps.
     pub(super) asks: mpsc::Sender<Ask>,
     /// The way back to the control plane.
@@ -23,8 +21,7 @@ impl Neighbours {
     /// Hands on what is to be done.
     pub(super) fn hear(&self, effects: Effects) {
         for endpoint in effects.changes.arrived.iter().filter(|endpoint| endpoint.has_name()) {
-            // A full queue is no loss: the endpoint is offered again when it registers anew.
-            let _full = self.names.try_send(endpoint.clone());
+            self.names.offer(endpoint);
         }
         effects.apps.into_iter().for_each(|effect| self.act(effect));
     }

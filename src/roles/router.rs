@@ -37,7 +37,7 @@ use crate::runtime::succession::{Inheritance, Offer};
 use crate::runtime::supervisor::Supervisor;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::logs::{self, LevelHandle};
-use crate::telemetry::metrics::{Metrics, ROUTES_MAX};
+use crate::telemetry::metrics::Metrics;
 
 /// What the router listens to on the bus, beside its own inbox.
 const SUBJECTS: &[&str] = &[
@@ -158,7 +158,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let secret = uuid::Uuid::new_v4().as_u128();
     let mut dice = Dice::seeded(uuid::Uuid::new_v4().as_u64_pair().0);
     let (conductor, phase) = shutdown::channel();
-    let metrics = Metrics::new(ROUTES_MAX);
+    let metrics = Metrics::new(config.admin.routes_in_metrics);
     let routes = Published::new(Snapshot::empty(Keyed::new(secret)));
     let settings = Published::new(Settings::of(&config));
     let admin_settings = Published::new(admin::Settings::of(&config));
@@ -204,7 +204,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         metrics: metrics.clone(),
         clock,
     };
-    let names = resolver::start(Dice::seeded(dice.bits())).endpoints;
+    let names = resolver::start(routes.clone(), Dice::seeded(dice.bits()));
     let neighbours = Neighbours { names, asks, happenings };
     tokio::spawn(control::run(plane, joints, move |effects| neighbours.hear(effects)));
 

@@ -193,9 +193,6 @@ pub struct BusCounts {
     pub dropped: Vec<(&'static str, u64)>,
 }
 
-/// Routes with series of their own, unless said otherwise.
-pub const ROUTES_MAX: usize = 1_000;
-
 /// All counters of the process.
 #[derive(Debug)]
 pub struct Metrics {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{FAMILIES, Family, Kind, ROUTES_MAX};
+use super::{FAMILIES, Family, Kind};
 
 const INTRODUCTION: &str = "\
 # Metrics
@@ -18,7 +18,7 @@ pub fn markdown() -> String {
     let mut page = String::from(INTRODUCTION);
     let _infallible = write!(
         page,
-        "; beyond {ROUTES_MAX} of them the others\nare counted together as `other`.\n\nThis page is generated from the program's \
+        "; beyond `admin.routes_in_metrics` of them the others\nare counted together as `other`.\n\nThis page is generated from the program's \
          own list.\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n"
     );
     for family in FAMILIES {

@@ -5,6 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+
+/// Routes with series of their own.
+const ROUTES_MAX: usize = 1_000;
 use crate::domain::hash::Keyed;
 use crate::domain::moment::Moment;
 use crate::domain::table::snapshot::Snapshot;
