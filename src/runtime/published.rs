@@ -10,19 +10,26 @@ use parking_lot::Mutex;
 pub struct Published<T> {
     generation: AtomicU64,
     value: Mutex<Arc<T>>,
+    /// Former values that readers may still have. The writer takes them down once it is their only owner: they may be large,
+    /// and readers have better things to do. Each reader has one at most, so there are few.
+    former: Mutex<Vec<Arc<T>>>,
 }
 
 impl<T> Published<T> {
     /// Starts with `value`.
     pub fn new(value: T) -> Arc<Published<T>> {
-        Arc::new(Published { generation: AtomicU64::new(0), value: Mutex::new(Arc::new(value)) })
+        let (generation, value) = (AtomicU64::new(0), Mutex::new(Arc::new(value)));
+        Arc::new(Published { generation, value, former: Mutex::default() })
     }
 
-    /// Replaces the value; readers see it at their next `latest`.
+    /// Replaces the value; readers see it at their next `latest`. Former values that nobody reads any more go.
     pub fn publish(&self, value: Arc<T>) {
         let previous = std::mem::replace(&mut *self.value.lock(), value);
         self.generation.fetch_add(1, Ordering::Release);
-        drop(previous); // may be the last owner of much memory: not under the lock
+        let mut former = self.former.lock();
+        former.push(previous);
+        // Nobody can get hold of them any more, so a count of one stays one.
+        former.retain(|value| Arc::strong_count(value) > 1);
     }
 
     /// The present value, by taking the lock: for occasional readers.
@@ -72,5 +79,20 @@ mod tests {
         let first = Arc::as_ptr(reader.latest());
         assert_eq!(first, Arc::as_ptr(reader.latest()));
         assert_eq!(*cell.get(), 2);
+    }
+
+    #[test]
+    fn former_values_go_with_the_writer_once_nobody_reads_them() {
+        let cell = Published::new(0);
+        let mut reader = Reader::new(cell.clone());
+        let first = Arc::downgrade(reader.latest());
+        cell.publish(Arc::new(1));
+        reader.latest();
+        assert!(first.upgrade().is_some(), "the reader took it down");
+        cell.publish(Arc::new(2));
+        assert!(first.upgrade().is_none());
+        let third = Arc::downgrade(&cell.get());
+        cell.publish(Arc::new(3));
+        assert!(third.upgrade().is_none(), "nobody reads it");
     }
 }

@@ -124,21 +124,38 @@ struct Shard {
     hosts: HashTable<Host>,
 }
 
-/// The routes of `name` and of `*.name`.
+/// The routes of `name` and of `*.name`. What most look-ups need fits one cache line, so that they wait for memory once.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 struct Host {
-    name: Arc<str>,
-    exact: Paths,
-    wildcard: Paths,
+    name: Name,
+    /// The route of `name` without a path.
+    root: Option<Arc<Pool>>,
+    /// Whether somebody serves it: to find it nobody need look into it.
+    root_serves: bool,
+    /// All others; most hosts have none.
+    others: Option<Arc<Others>>,
 }
 
-/// The routes of one host.
+/// A name, in place if it is short.
+#[derive(Clone, Debug)]
+enum Name {
+    Short { length: u8, bytes: [u8; SHORT] },
+    Long(Arc<str>),
+}
+
+/// Bytes of a name that is kept in place.
+const SHORT: usize = 38;
+
+/// The routes of a host that most hosts do not have.
 #[derive(Clone, Debug, Default)]
-struct Paths {
-    /// The route without a path.
-    root: Option<Arc<Pool>>,
-    /// The others; most hosts have none.
-    deeper: Option<Arc<Deeper>>,
+struct Others {
+    /// Of `name`, with a path.
+    deeper: Deeper,
+    /// Of `*.name`, without a path.
+    wildcard_root: Option<Arc<Pool>>,
+    /// Of `*.name`, with a path.
+    wildcard_deeper: Deeper,
 }
 
 /// Routes with a path, of one host.
@@ -176,7 +193,7 @@ impl Snapshot {
             return Found::Nothing;
         }
         let exact = match self.host(host) {
-            Some(found) => found.exact.longest(path),
+            Some(found) => found.exact(path),
             None => Found::Nothing,
         };
         if self.wildcards == 0 || matches!(exact, Found::Pool(_)) {
@@ -185,7 +202,7 @@ impl Snapshot {
         let mut best = exact;
         let mut rest = host;
         while let Some((_, parent)) = rest.split_once('.') {
-            match (self.host(parent).map(|found| found.wildcard.longest(path)), best) {
+            match (self.host(parent).map(|found| found.wildcard(path)), best) {
                 (Some(found @ Found::Pool(_)), _) => return found,
                 (Some(found @ Found::Empty(_)), Found::Nothing) => best = found,
                 _ => {}
@@ -197,15 +214,12 @@ impl Snapshot {
 
     fn host(&self, name: &str) -> Option<&Host> {
         let hash = self.hasher.hash_one(name);
-        self.shards[shard_of(hash)].hosts.find(hash, |host| *host.name == *name)
+        self.shards[shard_of(hash)].hosts.find(hash, |host| host.name.is(name))
     }
 
     /// Every route with its pool, in no order.
     pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
-        self.shards
-            .iter()
-            .flat_map(|shard| shard.hosts.iter())
-            .flat_map(|host| host.exact.iter().chain(host.wildcard.iter()))
+        self.shards.iter().flat_map(|shard| shard.hosts.iter()).flat_map(Host::pools)
     }
 
     /// How many routes there are, those without an endpoint included.
@@ -223,17 +237,12 @@ impl Snapshot {
         let hash = self.hasher.hash_one(uri.name());
         let shard = Arc::make_mut(&mut self.shards[shard_of(hash)]);
         let hasher = &self.hasher;
-        let entry = shard.hosts.entry(hash, |host| *host.name == *uri.name(), |host| hasher.hash_one(&*host.name));
-        let mut entry = entry.or_insert_with(|| Host {
-            name: uri.name().into(),
-            exact: Paths::default(),
-            wildcard: Paths::default(),
-        });
-        let host = entry.get_mut();
-        let paths = if uri.is_wildcard() { &mut host.wildcard } else { &mut host.exact };
+        let is_it = |host: &Host| host.name.is(uri.name());
+        let entry = shard.hosts.entry(hash, is_it, |host| hasher.hash_one(host.name.as_str()));
+        let mut entry = entry.or_insert_with(|| Host::new(uri.name()));
         let coming = pool.as_ref().map(|pool| pool.endpoints.len());
-        let leaving = paths.set(uri.path(), pool).map(|pool| pool.endpoints.len());
-        if host.exact.is_empty() && host.wildcard.is_empty() {
+        let leaving = entry.get_mut().set(uri, pool).map(|pool| pool.endpoints.len());
+        if entry.get().pools().next().is_none() {
             entry.remove();
         }
         self.routes = self.routes + usize::from(coming.is_some()) - usize::from(leaving.is_some());
@@ -249,48 +258,104 @@ fn shard_of(hash: u64) -> usize {
     (hash >> 32) as usize % SHARDS
 }
 
-impl Paths {
-    /// The longest path that `path` begins with and that has endpoints; else the longest that has none.
-    fn longest(&self, path: &str) -> Found<'_> {
-        let found = Found::Nothing.or_deeper(self.root.as_ref());
-        match &self.deeper {
-            None => found,
-            Some(deeper) => prefixes(path, deeper.slashes).fold(found, |found, path| found.or_deeper(deeper.get(path))),
+impl Name {
+    fn new(name: &str) -> Name {
+        let mut bytes = [0; SHORT];
+        match bytes.get_mut(..name.len()) {
+            None => Name::Long(name.into()),
+            Some(place) => {
+                place.copy_from_slice(name.as_bytes());
+                Name::Short { length: name.len() as u8, bytes }
+            }
         }
     }
 
-    fn iter(&self) -> impl Iterator<Item = &Arc<Pool>> {
-        self.root.iter().chain(self.deeper.iter().flat_map(|deeper| &deeper.sorted))
+    fn is(&self, name: &str) -> bool {
+        match self {
+            Name::Short { length, bytes } => bytes[..usize::from(*length)] == *name.as_bytes(),
+            Name::Long(long) => **long == *name,
+        }
     }
 
-    fn is_empty(&self) -> bool {
-        self.root.is_none() && self.deeper.is_none()
+    fn as_str(&self) -> &str {
+        match self {
+            Name::Short { length, bytes } => {
+                str::from_utf8(&bytes[..usize::from(*length)]).expect("it was copied from a string")
+            }
+            Name::Long(long) => long,
+        }
+    }
+}
+
+impl Host {
+    fn new(name: &str) -> Host {
+        Host { name: Name::new(name), root: None, root_serves: false, others: None }
     }
 
-    fn set(&mut self, path: &str, pool: Option<Arc<Pool>>) -> Option<Arc<Pool>> {
-        if path.is_empty() {
+    /// The longest path of `name` that `path` begins with and that is served; else the longest that is not.
+    fn exact(&self, path: &str) -> Found<'_> {
+        let root = match &self.root {
+            Some(pool) if self.root_serves => Found::Pool(pool),
+            Some(pool) => Found::Empty(pool),
+            None => Found::Nothing,
+        };
+        self.others.as_ref().map_or(root, |others| others.deeper.longest(root, path))
+    }
+
+    /// The same of `*.name`.
+    fn wildcard(&self, path: &str) -> Found<'_> {
+        let Some(others) = &self.others else { return Found::Nothing };
+        others.wildcard_deeper.longest(Found::Nothing.or_deeper(others.wildcard_root.as_ref()), path)
+    }
+
+    fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        let others = self.others.iter().flat_map(|others| {
+            others.wildcard_root.iter().chain(&others.deeper.sorted).chain(&others.wildcard_deeper.sorted)
+        });
+        self.root.iter().chain(others)
+    }
+
+    /// Puts `pool` in the place of the route's present one, and returns that.
+    fn set(&mut self, uri: &RouteUri, pool: Option<Arc<Pool>>) -> Option<Arc<Pool>> {
+        if !uri.is_wildcard() && uri.path().is_empty() {
+            self.root_serves = pool.as_ref().is_some_and(|pool| !pool.is_empty());
             return std::mem::replace(&mut self.root, pool);
         }
-        let deeper = Arc::make_mut(self.deeper.get_or_insert_default());
-        let found = deeper.sorted.binary_search_by(|known| known.path().cmp(path));
-        let leaving = match (found, pool) {
-            (Ok(at), Some(pool)) => Some(std::mem::replace(&mut deeper.sorted[at], pool)),
-            (Ok(at), None) => Some(deeper.sorted.remove(at)),
-            (Err(at), Some(pool)) => {
-                deeper.sorted.insert(at, pool);
-                None
-            }
-            (Err(_), None) => None,
+        let others = Arc::make_mut(self.others.get_or_insert_default());
+        let leaving = match (uri.is_wildcard(), uri.path()) {
+            (true, "") => std::mem::replace(&mut others.wildcard_root, pool),
+            (true, path) => others.wildcard_deeper.set(path, pool),
+            (false, path) => others.deeper.set(path, pool),
         };
-        deeper.slashes = deeper.sorted.iter().map(|pool| slashes(pool.path())).max().unwrap_or(0);
-        if deeper.sorted.is_empty() {
-            self.deeper = None;
+        if others.wildcard_root.is_none() && others.deeper.sorted.is_empty() && others.wildcard_deeper.sorted.is_empty()
+        {
+            self.others = None;
         }
         leaving
     }
 }
 
 impl Deeper {
+    /// The longest path that `path` begins with and that is served; else the longest that is not, `root` included.
+    fn longest<'a>(&'a self, root: Found<'a>, path: &str) -> Found<'a> {
+        prefixes(path, self.slashes).fold(root, |found, path| found.or_deeper(self.get(path)))
+    }
+
+    fn set(&mut self, path: &str, pool: Option<Arc<Pool>>) -> Option<Arc<Pool>> {
+        let found = self.sorted.binary_search_by(|known| known.path().cmp(path));
+        let leaving = match (found, pool) {
+            (Ok(at), Some(pool)) => Some(std::mem::replace(&mut self.sorted[at], pool)),
+            (Ok(at), None) => Some(self.sorted.remove(at)),
+            (Err(at), Some(pool)) => {
+                self.sorted.insert(at, pool);
+                None
+            }
+            (Err(_), None) => None,
+        };
+        self.slashes = self.sorted.iter().map(|pool| slashes(pool.path())).max().unwrap_or(0);
+        leaving
+    }
+
     /// The pool whose path is `path` but for case.
     fn get(&self, path: &str) -> Option<&Arc<Pool>> {
         let found = self.sorted.binary_search_by(|pool| compare_lower(pool.path(), path)).ok()?;

@@ -198,3 +198,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn names_of_any_length_are_found() {
+    for length in 1..=63 {
+        let [name, other] = ["a", "b"].map(|first| format!("{first}{}.test", "x".repeat(length - 1)));
+        check_lookup(&[&name], &[(&name, &name), (&name.to_uppercase(), &name), (&other, "nothing")]);
+    }
+}
