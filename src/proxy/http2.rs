@@ -102,18 +102,8 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, unread: Vec<u8>, facts: F
     patience.set(settings.timeouts.header_read);
     let idle = settings.timeouts.client_idle;
     let streams = Streams::new(&worker.clock);
-    let mut served = Served {
-        worker,
-        connection,
-        tap,
-        facts,
-        patience,
-        idle,
-        streams,
-        said_goodbye: false,
-        flooded: false,
-        timed: 0,
-    };
+    let mut served =
+        Served { worker, connection, tap, facts, patience, idle, streams, said_goodbye: false, ended: false, timed: 0 };
     let mut pulse = served.connection.ping_pong().map(|pings| Pulse::new(pings, &served.worker.clock));
     poll_fn(|cx| {
         if served.poll(cx, &open).is_ready() {
@@ -138,7 +128,8 @@ struct Served {
     idle: Duration,
     streams: Rc<Streams>,
     said_goodbye: bool,
-    flooded: bool,
+    /// It was told to go.
+    ended: bool,
     /// How many streams there had been when it last began to rest.
     timed: u64,
 }
@@ -154,9 +145,11 @@ impl Served {
                     return Poll::Ready(());
                 }
                 Poll::Ready(None) => return Poll::Ready(()),
-                Poll::Pending => match self.tap.flood().filter(|_| !self.flooded) {
-                    Some(what) => self.end_flood(what),
-                    None => break,
+                Poll::Pending => match (self.tap.flood(), self.tap.violation()) {
+                    _ if self.ended => break,
+                    (Some(what), _) => self.end_flood(what),
+                    (None, Some(violation)) => self.end(violation),
+                    (None, None) => break,
                 },
             }
         }
@@ -195,8 +188,12 @@ impl Served {
         let label = if what == "resets" { "http2_reset_flood" } else { "http2_frame_flood" };
         self.worker.metrics.refused(label);
         tracing::info!(peer = %self.facts.peer(), what, "ended a connection of HTTP/2 that floods");
-        self.flooded = true;
-        self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        self.end(Reason::ENHANCE_YOUR_CALM);
+    }
+
+    fn end(&mut self, reason: Reason) {
+        self.ended = true;
+        self.connection.abrupt_shutdown(reason);
     }
 
     /// Serves one stream, in a task of its own.

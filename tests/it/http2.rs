@@ -1,7 +1,10 @@
 //! HTTP/2 with clients, over TLS and in clear text, in front of instances that speak HTTP/1.1.
 
+mod floods;
 mod h2c;
 mod instances;
+mod raw;
+mod strict;
 mod tunnels;
 
 use std::pin::Pin;

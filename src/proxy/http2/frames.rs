@@ -1,10 +1,21 @@
-//! Frames as they pass by (RFC 9113 section 4.1): their heads, and the codes of those that end something.
+//! Frames as they pass by (RFC 9113 section 4.1): their heads, the codes of those that end something, and what h2 would
+//! refuse for another reason than the specification names.
+
+use h2::Reason;
 
 /// What a connection begins with, from the client's side.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const HEAD: usize = 9;
-const SEEN_MAX: usize = HEAD + 8;
+/// Bytes of a setting, and how many of a frame are looked at.
+const SETTING: usize = 6;
+const SETTINGS_SEEN: usize = 16;
+
+const SEEN_MAX: usize = HEAD + SETTING * SETTINGS_SEEN;
+
+/// The setting of a stream's first window, and the largest.
+const INITIAL_WINDOW: u16 = 4;
+const WINDOW_MAX: u32 = (1 << 31) - 1;
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +42,8 @@ pub(super) struct Frame {
     pub(super) stream: u32,
     /// Why it ends something; 0 if it does not, or for no reason.
     pub(super) code: u32,
+    /// It sets a window beyond the largest.
+    oversets: bool,
 }
 
 impl Frame {
@@ -39,6 +52,25 @@ impl Frame {
 
     pub(super) fn is_flagged(&self, flag: u8) -> bool {
         self.flags & flag != 0
+    }
+
+    /// Why nothing behind it can be trusted, if it has the wrong size (RFC 9113 sections 6.3 to 6.9) or sets a window that
+    /// cannot be (section 6.5.2).
+    pub(super) fn violation(&self) -> Option<Reason> {
+        let fits = match self.kind {
+            Kind::Priority => self.length == 5,
+            Kind::ResetStream | Kind::WindowUpdate => self.length == 4,
+            Kind::Settings if self.is_flagged(Frame::ACK) => self.length == 0,
+            Kind::Settings => self.length.is_multiple_of(SETTING),
+            Kind::Ping => self.length == 8,
+            Kind::GoAway => self.length >= 8,
+            Kind::Data | Kind::Headers | Kind::Continuation | Kind::Other => true,
+        };
+        match (fits, self.oversets) {
+            (false, _) => Some(Reason::FRAME_SIZE_ERROR),
+            (true, true) => Some(Reason::FLOW_CONTROL_ERROR),
+            (true, false) => None,
+        }
     }
 
     /// The name of the code (RFC 9113 section 7).
@@ -82,13 +114,24 @@ impl Frames {
         Frames { skip: PREFACE.len(), ..Frames::new() }
     }
 
-    pub(super) fn feed(&mut self, mut bytes: &[u8], mut tell: impl FnMut(Frame)) {
+    /// Tells of each frame in `bytes`. Where `tell` objects, all from that frame on is to be dropped, and nothing more fed:
+    /// gives how many bytes go before it, and the objection.
+    pub(super) fn feed<E>(
+        &mut self,
+        all: &[u8],
+        mut tell: impl FnMut(Frame) -> Result<(), E>,
+    ) -> Result<(), (usize, E)> {
+        let mut bytes = all;
+        let mut begun = 0;
         while !bytes.is_empty() {
             if self.skip > 0 {
                 let passed = self.skip.min(bytes.len());
                 self.skip -= passed;
                 bytes = &bytes[passed..];
                 continue;
+            }
+            if self.filled == 0 {
+                begun = all.len() - bytes.len();
             }
             let taken = (self.wanted() - self.filled).min(bytes.len());
             self.seen[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
@@ -98,9 +141,10 @@ impl Frames {
                 let frame = self.frame();
                 self.skip = HEAD + frame.length - self.filled;
                 self.filled = 0;
-                tell(frame);
+                tell(frame).map_err(|objection| (begun, objection))?;
             }
         }
+        Ok(())
     }
 
     /// How many bytes of the present frame are looked at, as far as can be known.
@@ -111,6 +155,7 @@ impl Frames {
         match self.kind() {
             Kind::ResetStream => HEAD + self.length().min(4),
             Kind::GoAway => HEAD + self.length().min(8),
+            Kind::Settings => HEAD + self.length().min(SETTING * SETTINGS_SEEN),
             _ => HEAD,
         }
     }
@@ -137,12 +182,19 @@ impl Frames {
     fn frame(&self) -> Frame {
         let word =
             |at: usize| u32::from_be_bytes([self.seen[at], self.seen[at + 1], self.seen[at + 2], self.seen[at + 3]]);
-        let code = match self.filled - HEAD {
-            4 => word(HEAD),
-            8 => word(HEAD + 4),
+        let kind = self.kind();
+        let code = match (kind, self.filled - HEAD) {
+            (Kind::ResetStream, 4) => word(HEAD),
+            (Kind::GoAway, 8) => word(HEAD + 4),
             _ => 0,
         };
-        Frame { kind: self.kind(), flags: self.seen[4], length: self.length(), stream: word(5) & 0x7fff_ffff, code }
+        let settings = if kind == Kind::Settings { &self.seen[HEAD..self.filled] } else { &[] };
+        let oversets = settings.chunks_exact(SETTING).any(|setting| {
+            let value = u32::from_be_bytes([setting[2], setting[3], setting[4], setting[5]]);
+            u16::from_be_bytes([setting[0], setting[1]]) == INITIAL_WINDOW && value > WINDOW_MAX
+        });
+        let (flags, length, stream) = (self.seen[4], self.length(), word(5) & 0x7fff_ffff);
+        Frame { kind, flags, length, stream, code, oversets }
     }
 }
 
@@ -161,7 +213,11 @@ mod tests {
         for size in 1..bytes.len() {
             let (mut frames, mut seen) = (Frames::behind_preface(), Vec::new());
             for piece in bytes.chunks(size) {
-                frames.feed(piece, |frame| seen.push((frame.kind, frame.length, frame.stream, frame.code_name())));
+                let fed = frames.feed(piece, |frame| {
+                    seen.push((frame.kind, frame.length, frame.stream, frame.code_name()));
+                    frame.violation().map_or(Ok(()), Err)
+                });
+                assert_eq!(fed, Ok(()));
             }
             let expected = [
                 (Kind::Settings, 6, 0, "no_error"),
@@ -171,6 +227,28 @@ mod tests {
                 (Kind::Other, 0, 1, "no_error"),
             ];
             assert_eq!(seen, expected, "in pieces of {size}");
+        }
+    }
+
+    /// What `bytes` violate, and how many bytes of the last piece go before it, when they come in pieces of `size`.
+    fn violated(bytes: &[u8], size: usize) -> Option<(usize, Reason)> {
+        let mut frames = Frames::new();
+        let object = |frame: Frame| frame.violation().map_or(Ok(()), Err);
+        bytes.chunks(size).find_map(|piece| frames.feed(piece, object).err())
+    }
+
+    #[test]
+    fn what_goes_before_a_violation_may_pass() {
+        let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+        let short = [0, 0, 3, 8, 0, 0, 0, 0, 0, 1, 2, 3];
+        let mut window = vec![0, 0, 12, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 1];
+        window.extend([0, 4, 0x80, 0, 0, 0]);
+        assert_eq!(violated(&ping, 100), None);
+        assert_eq!(violated(&[&ping[..], &short].concat(), 100), Some((17, Reason::FRAME_SIZE_ERROR)));
+        assert_eq!(violated(&[&ping[..], &window].concat(), 100), Some((17, Reason::FLOW_CONTROL_ERROR)));
+        assert_eq!(violated(&[&ping[..], &short].concat(), 20), Some((0, Reason::FRAME_SIZE_ERROR)));
+        for size in 1..20 {
+            assert!(violated(&short, size).is_some() && violated(&window, size).is_some(), "{size}");
         }
     }
 }

@@ -228,7 +228,10 @@ impl Open {
             if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
                 return Poll::Ready(ended);
             }
-            pulse.poll_dead(cx, tap.received()).map(Ok)
+            match tap.violation() {
+                Some(violation) => Poll::Ready(Err(violation.into())),
+                None => pulse.poll_dead(cx, tap.received()).map(Ok),
+            }
         })
         .await;
         if let Err(error) = ended {

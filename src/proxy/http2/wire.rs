@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -56,6 +57,7 @@ pub(super) struct Tap {
     idle: RefCell<Bucket>,
     resets: RefCell<Bucket>,
     flood: Cell<Option<&'static str>>,
+    violation: Cell<Option<Reason>>,
 }
 
 impl Tap {
@@ -70,6 +72,7 @@ impl Tap {
             idle: RefCell::new(Bucket::full(IDLE_FRAMES)),
             resets: RefCell::new(Bucket::full(RESETS)),
             flood: Cell::new(None),
+            violation: Cell::new(None),
         })
     }
 
@@ -83,6 +86,11 @@ impl Tap {
         self.greeted.get()
     }
 
+    /// Which rule the peer has broken: nothing that came behind was passed on.
+    pub(super) fn violation(&self) -> Option<Reason> {
+        self.violation.get()
+    }
+
     /// What the peer does too much of.
     pub(super) fn flood(&self) -> Option<&'static str> {
         self.flood.get()
@@ -93,9 +101,24 @@ impl Tap {
         self.resets.borrow_mut().earn(1);
     }
 
-    fn came(&self, bytes: &[u8]) {
+    /// Looks at what came; tells how much of it may be passed on.
+    fn came(&self, bytes: &[u8]) -> usize {
         self.received.set(self.received.get() + bytes.len() as u64);
-        self.incoming.borrow_mut().feed(bytes, |frame| match frame.kind {
+        let fed = self.incoming.borrow_mut().feed(bytes, |frame| {
+            self.saw(&frame);
+            frame.violation().map_or(Ok(()), Err)
+        });
+        match fed {
+            Ok(()) => bytes.len(),
+            Err((fit, violation)) => {
+                self.violation.set(Some(violation));
+                fit
+            }
+        }
+    }
+
+    fn saw(&self, frame: &Frame) {
+        match frame.kind {
             Kind::Settings if !frame.is_flagged(Frame::ACK) => {
                 self.greeted.set(true);
                 self.costs(&self.idle, "frames");
@@ -109,11 +132,18 @@ impl Tap {
                 tracing::debug!(side = self.side.label(), code = frame.code_name(), "the other side has ended HTTP/2");
             }
             Kind::Settings | Kind::Ping | Kind::Data | Kind::GoAway | Kind::Continuation => {}
-        });
+        }
     }
 
     fn went(&self, bytes: &[u8]) {
-        self.outgoing.borrow_mut().feed(bytes, |frame| match frame.kind {
+        let _never_objects = self.outgoing.borrow_mut().feed(bytes, |frame| {
+            self.said(&frame);
+            Ok::<(), ()>(())
+        });
+    }
+
+    fn said(&self, frame: &Frame) {
+        match frame.kind {
             Kind::Data => self.idle.borrow_mut().earn(EARNED_BY_MESSAGE),
             Kind::ResetStream => {
                 let (side, stream, code) = (self.side.label(), frame.stream, frame.code_name());
@@ -128,7 +158,7 @@ impl Tap {
                 }
             }
             _ => {}
-        });
+        }
     }
 
     fn costs(&self, bucket: &RefCell<Bucket>, what: &'static str) {
@@ -196,6 +226,9 @@ impl Wire {
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.tap.violation().is_some() {
+            return Poll::Pending; // whoever drives the connection ends it
+        }
         let before = buffer.filled().len();
         if this.at < this.unread.len() {
             let count = buffer.remaining().min(this.unread.len() - this.at);
@@ -208,8 +241,11 @@ impl AsyncRead for Wire {
             let count = ready!(this.stream.poll_read(cx, buffer.initialize_unfilled()))?;
             buffer.advance(count);
         }
-        this.tap.came(&buffer.filled()[before..]);
-        Poll::Ready(Ok(()))
+        let came = buffer.filled().len() - before;
+        let fit = this.tap.came(&buffer.filled()[before..]);
+        buffer.set_filled(before + fit);
+        // Nothing would be taken for the end of the stream.
+        if fit == 0 && came > 0 { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 }
 
