@@ -1,10 +1,13 @@
 //! Who acts on what the control plane has decided: the resolver of names, and whoever starts apps. Nobody is waited for.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 
 use crate::adapters::resolver::Resolver;
 use crate::control::plane::Effects;
 use crate::domain::wake::{Ask, Effect, Happening};
+use crate::telemetry::metrics::Metrics;
 
 /// The ways to all of them.
 #[derive(Debug)]
@@ -13,8 +16,12 @@ pub(super) struct Neighbours {
     pub(super) names: Resolver,
     /// Starts apps.
     pub(super) asks: mpsc::Sender<Ask>,
+    /// Shares with other routers what becomes of sleeping apps.
+    pub(super) effects: mpsc::Sender<Effect>,
     /// The way back to the control plane.
     pub(super) happenings: mpsc::Sender<Happening>,
+    /// Where is counted.
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Neighbours {
@@ -36,8 +43,12 @@ impl Neighbours {
                     let _full = self.happenings.try_send(Happening::Refused { app, epoch, attempt, message });
                 }
             }
-            Effect::Asleep(_) | Effect::Awake { .. } | Effect::Forgotten { .. } => {} // to be remembered by others
-            Effect::Probe { .. } | Effect::Failed { .. } => {}
+            Effect::Asleep(_) | Effect::Awake { .. } | Effect::Forgotten { .. } | Effect::Failed { .. } => {
+                if self.effects.try_send(effect).is_err() {
+                    self.metrics.control.memory_written("dropped");
+                }
+            }
+            Effect::Probe { .. } => {}
             Effect::Unpark { .. } | Effect::AnswerPark { .. } => {} // done by the control plane
         }
     }

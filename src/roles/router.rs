@@ -13,10 +13,10 @@ use tokio::sync::{mpsc, watch};
 use super::neighbours::Neighbours;
 use super::wiring;
 use crate::adapters::admin::{self, Admin, AdminSocket, Health};
-use crate::adapters::bus::{self, Bus, embedded::Embedded};
+use crate::adapters::bus::{self, Bus, embedded::Embedded, memory};
 use crate::adapters::resolver;
 use crate::adapters::starter::{self, Starter};
-use crate::config::{Config, LogConfig, LogFormat, LogLevel};
+use crate::config::{Config, LogConfig, LogFormat, LogLevel, WakeStart};
 use crate::control::event::Event;
 use crate::control::plane::ControlPlane;
 use crate::control::run::{self as control, Ports as Joints};
@@ -185,11 +185,26 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let subjects: Vec<&str> = SUBJECTS.iter().copied().chain([plane.inbox()]).collect();
     let attached = bus::start(bus, &subjects, bus::Limits::default(), Dice::seeded(dice.bits()));
     let (asks, asks_inbox) = mpsc::channel(ASKS);
+    let (orders, orders_inbox) = mpsc::channel(ASKS);
+    let (effects, effects_inbox) = mpsc::channel(HAPPENINGS);
+    let id: Arc<str> = plane.me().id.as_str().into();
+    tokio::spawn(memory::run(
+        attached.sessions,
+        memory::Ports {
+            effects: effects_inbox,
+            asks: asks_inbox,
+            orders,
+            happenings: happenings.clone(),
+            router: id.clone(),
+            asks_are_repeated: config.wake.start == WakeStart::Nats,
+            metrics: metrics.clone(),
+        },
+    ));
     tokio::spawn(starter.serve(starter::Ports {
-        asks: asks_inbox,
+        orders: orders_inbox,
         happenings: happenings.clone(),
         outgoing: attached.outgoing.clone(),
-        router: plane.me().id.as_str().into(),
+        router: id,
         metrics: metrics.clone(),
     }));
     if let Some(snapshot) = plane.snapshot(clock.now()) {
@@ -205,7 +220,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         clock,
     };
     let names = resolver::start(routes.clone(), Dice::seeded(dice.bits()));
-    let neighbours = Neighbours { names, asks, happenings };
+    let neighbours = Neighbours { names, asks, effects, happenings, metrics: metrics.clone() };
     tokio::spawn(control::run(plane, joints, move |effects| neighbours.hear(effects)));
 
     let health = Health::new(phase.clone());

@@ -157,6 +157,10 @@ families! {
         "Time from an endpoint's own time stamp to its being routable.";
     WAKE_ASKS: Counter "weighbridge_wake_asks_total" ["outcome"]
         "Asks to start an app: started (taken on), refused, or elsewhere (another router is at it).";
+    MEMORY_SHARED: Gauge "weighbridge_memory_shared" []
+        "1 while routers share sleeping apps and starts through JetStream.";
+    MEMORY_WRITES: Counter "weighbridge_memory_writes_total" ["result"]
+        "Entries of sleeping apps brought in order in JetStream: done, failed (tried again), refused (the app's id is no key), dropped (too many at once).";
     SNAPSHOT_PUBLISH: Histogram "weighbridge_snapshot_publish_seconds" []
         "Time to make and publish a snapshot of the table.";
 

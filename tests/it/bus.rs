@@ -15,6 +15,7 @@ use crate::harness::{eventually, in_time};
 use crate::nats;
 
 mod access;
+mod memory;
 
 const SUBJECTS: &[&str] =
     &["router.register", "router.unregister", "router.greet", "dea.heartbeat", "dea.shutdown", "droplet.exited"];

@@ -20,11 +20,16 @@ pub async fn server() -> Server {
     server_with("").await
 }
 
-/// A server with more in its configuration file, e.g. `authorization { token: t }`.
+/// A server with more in its configuration file, e.g. `authorization { token: t }`; `FOLDER` is its own.
 pub async fn server_with(config: &str) -> Server {
     let mut server = Server::prepare(config);
     server.start().await;
     server
+}
+
+/// A server with JetStream, which keeps what it stores when it is started again.
+pub async fn server_with_jetstream() -> Server {
+    server_with("jetstream { store_dir: \"FOLDER/jetstream\" }").await
 }
 
 /// `size` servers that know each other, each with `config` in its file.
@@ -154,7 +159,8 @@ impl Server {
     }
 
     fn spawn(&mut self) {
-        let mut text = format!("listen: \"{}\"\n{}\n", self.address(), self.config);
+        let config = self.config.replace("FOLDER", &self.folder.path().display().to_string());
+        let mut text = format!("listen: \"{}\"\n{}\n", self.address(), config);
         if let Some(routes) = &self.routes {
             text += &format!(
                 "cluster {{ name: test, listen: \"127.0.0.1:{}\", routes: [{routes}], connect_retries: 600 }}\n",

@@ -4,13 +4,14 @@
 mod access;
 pub mod embedded;
 mod inlet;
+pub mod memory;
 mod nats;
 mod servers;
 mod subject;
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::config::NatsConfig;
 use crate::domain::dice::Dice;
@@ -18,6 +19,7 @@ use crate::domain::protocol::envelope::{BusEvent, Outgoing};
 use crate::runtime::bus_state::BusState;
 
 use inlet::Inlet;
+use memory::Sessions;
 pub use nats::{NotPublished, publish};
 pub use subject::{BadSubject, check_subject, matches};
 
@@ -40,6 +42,8 @@ pub struct Attached {
     pub outgoing: mpsc::Sender<Outgoing>,
     /// How the bus is doing.
     pub state: Arc<BusState>,
+    /// For `memory::run`.
+    pub sessions: Sessions,
 }
 
 /// Limits on what may wait. All of them count what they drop in `BusState`; none of them ever blocks the reader of the
@@ -69,11 +73,15 @@ pub fn start(bus: Bus, subjects: &[&str], limits: Limits, dice: Dice) -> Attache
     let (events_sender, events) = mpsc::channel(limits.incoming);
     let (outgoing, outgoing_receiver) = mpsc::channel(limits.outgoing);
     let state = Arc::new(BusState::default());
+    let (sessions_sender, sessions) = watch::channel(None);
     let inlet = Inlet::new(events_sender, limits, state.clone());
     let subjects = subjects.iter().map(|subject| (*subject).to_owned()).collect();
     match bus {
-        Bus::Nats(config) => tokio::spawn(nats::run(config, subjects, inlet, outgoing_receiver, dice)),
-        Bus::Embedded(bus) => tokio::spawn(bus.serve(subjects, inlet, outgoing_receiver)),
+        Bus::Nats(config) => tokio::spawn(nats::run(config, subjects, inlet, outgoing_receiver, sessions_sender, dice)),
+        Bus::Embedded(bus) => tokio::spawn(async move {
+            bus.serve(subjects, inlet, outgoing_receiver).await;
+            drop(sessions_sender); // there never was one
+        }),
     };
-    Attached { events, outgoing, state }
+    Attached { events, outgoing, state, sessions: Sessions(sessions) }
 }

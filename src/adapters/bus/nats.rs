@@ -67,11 +67,12 @@ pub(super) async fn run(
     subjects: Vec<String>,
     inlet: Inlet,
     outgoing: mpsc::Receiver<Outgoing>,
+    sessions: watch::Sender<Option<Client>>,
     dice: Dice,
 ) {
     let mut connector = Connector::new(&config, dice);
     let state = inlet.state.clone();
-    let mut ends = Ends { subjects, inlet, outgoing };
+    let mut ends = Ends { subjects, inlet, outgoing, sessions };
     let Ok(()) = ends.meanwhile(connector.recall()).await else { return };
     loop {
         let pause = RETRY.pause(connector.servers.rounds(), &mut connector.dice);
@@ -122,6 +123,8 @@ struct Ends {
     subjects: Vec<String>,
     inlet: Inlet,
     outgoing: mpsc::Receiver<Outgoing>,
+    /// The client, for others who share the connection; they let go of it when it is gone from here.
+    sessions: watch::Sender<Option<Client>>,
 }
 
 impl Ends {
@@ -259,7 +262,9 @@ impl Connection {
         for subscriber in subscribers {
             readers.spawn(take_over(subscriber, ends.subjects.clone(), ends.inlet.clone(), ended.clone()));
         }
+        ends.sessions.send_replace(Some(self.client.clone()));
         let relayed = self.relay(connector, ends).await;
+        ends.sessions.send_replace(None);
         drop(end);
         let _finished = readers.join_all().await;
         relayed?;

@@ -16,23 +16,23 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::config::WakeStart;
-use crate::domain::protocol::app::{self, Wake};
+use crate::domain::protocol::app::{self, Failed, Wake};
 use crate::domain::protocol::envelope::Outgoing;
-use crate::domain::wake::{Ask, Happening};
+use crate::domain::wake::{Ask, Happening, Order};
 use crate::telemetry::metrics::Metrics;
 
 use cloud_foundry::CloudFoundry;
 use command::Program;
 use webhook::Webhook;
 
-/// Asks that are carried out at a time; others wait in the channel, whose length is the caller's.
+/// Orders that are carried out at a time; others wait in the channel, whose length is the caller's.
 const AT_A_TIME: usize = 64;
 
 /// What a starter is joined to.
 #[derive(Debug)]
 pub struct Ports {
     /// Apps to start. The starter ends with the last sender.
-    pub asks: mpsc::Receiver<Ask>,
+    pub orders: mpsc::Receiver<Order>,
     /// Asks that came to nothing: `Happening::Refused`.
     pub happenings: mpsc::Sender<Happening>,
     /// To the bus.
@@ -99,14 +99,13 @@ impl Starter {
         let mut running = JoinSet::new();
         loop {
             tokio::select! {
-                ask = ports.asks.recv(), if running.len() < AT_A_TIME => match ask {
-                    Some(ask) => {
+                order = ports.orders.recv(), if running.len() < AT_A_TIME => match order {
+                    Some(Order { ask, for_all }) => {
                         let task = Task { ask, router: ports.router.clone() };
-                        let (starter, outgoing) = (self.clone(), ports.outgoing.clone());
-                        let (happenings, metrics) = (ports.happenings.clone(), ports.metrics.clone());
+                        let (starter, back) = (self.clone(), Back::of(&ports, for_all));
                         running.spawn(async move {
-                            let ended = starter.start(&task, &outgoing).await;
-                            conclude(task.ask, ended, &happenings, &metrics).await;
+                            let ended = starter.start(&task, &back.outgoing).await;
+                            back.conclude(task.ask, ended).await;
                         });
                     }
                     None => break,
@@ -122,10 +121,8 @@ impl Starter {
             // Whoever starts apps answers on the bus, and what gets lost is asked again: there is nothing to wait for.
             Way::Bus => {
                 let message = Outgoing { subject: app::WAKE.to_owned(), payload: task.wake().encode(), reply: None };
-                outgoing.try_send(message).map_err(|_| NotStarted {
-                    visitors: "The platform cannot be reached.".into(),
-                    log: "the queue to the bus is full".into(),
-                })
+                let _bus_is_gone = outgoing.send(message).await;
+                Ok(())
             }
             Way::Webhook(webhook) => webhook.start(task).await,
             Way::Program(program) => program.start(task).await,
@@ -148,15 +145,35 @@ impl Task {
     }
 }
 
-async fn conclude(ask: Ask, ended: Result<(), NotStarted>, happenings: &mpsc::Sender<Happening>, metrics: &Metrics) {
-    let Ask { app, epoch, attempt, .. } = ask;
-    let Err(NotStarted { visitors, log }) = ended else {
-        metrics.control.ask_ended("started");
-        tracing::info!(%app, epoch, attempt, "asked to start an app");
-        return;
-    };
-    metrics.control.ask_ended("refused");
-    tracing::warn!(%app, epoch, attempt, why = log, "an app is not started");
-    let refused = Happening::Refused { app, epoch, attempt, message: app::shown_message(&visitors) };
-    let _router_is_leaving = happenings.send(refused).await;
+/// The ways back from one ask.
+struct Back {
+    happenings: mpsc::Sender<Happening>,
+    outgoing: mpsc::Sender<Outgoing>,
+    metrics: Arc<Metrics>,
+    for_all: bool,
+}
+
+impl Back {
+    fn of(ports: &Ports, for_all: bool) -> Back {
+        let (happenings, outgoing) = (ports.happenings.clone(), ports.outgoing.clone());
+        Back { happenings, outgoing, metrics: ports.metrics.clone(), for_all }
+    }
+
+    async fn conclude(self, ask: Ask, ended: Result<(), NotStarted>) {
+        let Ask { app, epoch, attempt, .. } = ask;
+        let Err(NotStarted { visitors, log }) = ended else {
+            self.metrics.control.ask_ended("started");
+            tracing::info!(%app, epoch, attempt, "asked to start an app");
+            return;
+        };
+        self.metrics.control.ask_ended("refused");
+        tracing::warn!(%app, epoch, attempt, why = log, "an app is not started");
+        let message = app::shown_message(&visitors);
+        if self.for_all {
+            let failed = Failed { app: app.clone(), epoch, message: message.clone(), retry_at_unix_ms: None };
+            let message = Outgoing { subject: app::FAILED.to_owned(), payload: failed.encode(), reply: None };
+            let _others_wait_longer = self.outgoing.try_send(message);
+        }
+        let _router_is_leaving = self.happenings.send(Happening::Refused { app, epoch, attempt, message }).await;
+    }
 }

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A starter at work, as this part of a configuration file says.
 struct Rig {
-    asks: mpsc::Sender<Ask>,
+    orders: mpsc::Sender<Order>,
     happenings: mpsc::Receiver<Happening>,
     outgoing: mpsc::Receiver<Outgoing>,
     metrics: Arc<Metrics>,
@@ -31,25 +31,31 @@ struct Rig {
 fn starting(wake: &str) -> Rig {
     let config = Config::from_toml(&format!("[wake]\n{wake}")).unwrap_or_else(|problems| panic!("{problems}"));
     let starter = Starter::new(&config.wake.start).unwrap_or_else(|error| panic!("{error}"));
-    let (asks, asks_inbox) = mpsc::channel(8);
+    let (orders, orders_inbox) = mpsc::channel(8);
     let (happenings_sender, happenings) = mpsc::channel(8);
     let (outgoing_sender, outgoing) = mpsc::channel(8);
     let metrics = Metrics::new(10);
     let ports = Ports {
-        asks: asks_inbox,
+        orders: orders_inbox,
         happenings: happenings_sender,
         outgoing: outgoing_sender,
         router: "0-me".into(),
         metrics: metrics.clone(),
     };
     tokio::spawn(starter.serve(ports));
-    Rig { asks, happenings, outgoing, metrics }
+    Rig { orders, happenings, outgoing, metrics }
 }
 
 impl Rig {
     async fn ask(&self, app: &str, attempt: u32) {
         let ask = Ask { app: AppId::new(app), uri: "shop.test/a".into(), epoch: 7, attempt };
-        self.asks.send(ask).await.expect("the starter runs");
+        self.orders.send(Order { ask, for_all: false }).await.expect("the starter runs");
+    }
+
+    /// An ask that other routers leave to this one.
+    async fn ask_for_all(&self, app: &str, attempt: u32) {
+        let ask = Ask { app: AppId::new(app), uri: "shop.test/a".into(), epoch: 7, attempt };
+        self.orders.send(Order { ask, for_all: true }).await.expect("the starter runs");
     }
 
     /// The next refusal: its attempt and message.
@@ -252,6 +258,20 @@ fn authorities_that_cannot_be_read_are_named_before_anybody_needs_them() {
     let config = Config::from_toml("[wake]\nstart = 'webhook'\nwebhook = { url = 'https://a.test', ca = '/no.pem' }");
     let error = Starter::new(&config.expect("valid").wake.start).err().expect("the file is not there");
     assert!(error.starts_with("wake.webhook.ca: cannot read /no.pem"), "{error}");
+}
+
+#[tokio::test]
+async fn routers_that_leave_a_start_to_this_one_hear_if_it_comes_to_nothing() {
+    let service = Service::over_tcp(|_| (503, json!({"message": "No room."}))).await;
+    let mut rig = starting(&format!("start = 'webhook'\nwebhook.url = 'http://{}'", service.address));
+    rig.ask("shop", 1).await;
+    assert_eq!(rig.refused().await, (1, "No room.".to_owned()));
+    assert!(rig.outgoing.try_recv().is_err(), "nobody else waits for it");
+    rig.ask_for_all("shop", 2).await;
+    assert_eq!(rig.refused().await, (2, "No room.".to_owned()));
+    let told = rig.outgoing.recv().await.expect("the starter runs");
+    let failed = Failed::decode(&told.payload).expect("a good message");
+    assert_eq!((told.subject.as_str(), failed.epoch, &*failed.message), ("app.failed", 7, "No room."));
 }
 
 /// A program for `wake.command`; its path.

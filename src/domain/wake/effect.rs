@@ -112,6 +112,15 @@ pub struct Ask {
     pub attempt: u32,
 }
 
+/// A start that this router is to bring about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// What was asked.
+    pub ask: Ask,
+    /// The other routers leave it to this one, so they must hear if it comes to nothing.
+    pub for_all: bool,
+}
+
 /// Why something that happened had no effect; for a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ignored {

@@ -16,7 +16,7 @@ mod visitor;
 
 pub use apps::{Apps, Happening};
 pub use digest::Percentiles;
-pub use effect::{Ask, Effect, Ignored, Instance, Settings};
+pub use effect::{Ask, Effect, Ignored, Instance, Order, Settings};
 pub use live::{Failure, Happened, Held, InFlight, Knock, LiveApp, Stage, View};
 pub use lives::LiveApps;
 pub use report::Reporter;

@@ -70,6 +70,8 @@ pub(super) struct Counts {
     pub(super) rejected: BTreeMap<(&'static str, &'static str), u64>,
     pub(super) removed: BTreeMap<&'static str, u64>,
     pub(super) asks: BTreeMap<&'static str, u64>,
+    pub(super) memory_is_shared: bool,
+    pub(super) memory_writes: BTreeMap<&'static str, u64>,
     pub(super) outgoing_dropped: u64,
     pub(super) tls_loaded: u64,
     pub(super) tls_rejected: u64,
@@ -86,6 +88,8 @@ impl Default for Control {
                 rejected: BTreeMap::new(),
                 removed: BTreeMap::new(),
                 asks: BTreeMap::new(),
+                memory_is_shared: false,
+                memory_writes: BTreeMap::new(),
                 outgoing_dropped: 0,
                 tls_loaded: 0,
                 tls_rejected: 0,
@@ -135,6 +139,16 @@ impl Control {
     /// An ask to start an app ended that way.
     pub fn ask_ended(&self, outcome: &'static str) {
         *self.counts.lock().asks.entry(outcome).or_default() += 1;
+    }
+
+    /// Whether sleeping apps and starts are shared with other routers.
+    pub fn memory_is_shared(&self, is_shared: bool) {
+        self.counts.lock().memory_is_shared = is_shared;
+    }
+
+    /// What became of a sleeping app that was to be shared.
+    pub fn memory_written(&self, result: &'static str) {
+        *self.counts.lock().memory_writes.entry(result).or_default() += 1;
     }
 
     /// Messages to the bus were dropped: its queue was full.

@@ -125,6 +125,8 @@ impl Control {
             out.histograms::<&str, 0>(HEARTBEAT_AGE, [([], counts.heartbeat_age())]);
             out.histograms::<&str, 0>(REGISTRATION_LATENCY, [([], counts.registration_latency())]);
             out.numbers(WAKE_ASKS, counts.asks.iter().map(|(outcome, n)| ([*outcome], *n as f64)));
+            out.number(MEMORY_SHARED, f64::from(u8::from(counts.memory_is_shared)));
+            out.numbers(MEMORY_WRITES, counts.memory_writes.iter().map(|(result, n)| ([*result], *n as f64)));
             out.histograms::<&str, 0>(SNAPSHOT_PUBLISH, [([], counts.publish_time())]);
         });
     }

@@ -56,6 +56,8 @@ fn count_everything(metrics: &Metrics) {
     control.registration_latency(MILLI);
     control.snapshot_published(MILLI);
     control.ask_ended("started");
+    control.memory_is_shared(true);
+    control.memory_written("done");
     control.outgoing_dropped(1);
 }
 
