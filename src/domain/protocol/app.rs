@@ -1,4 +1,5 @@
-//! `app.*` and `router.stats`: how apps are put to sleep, woken, and how much they are used (PROTOCOL 4 and 5).
+//! `app.*` and `router.stats`: how apps are put to sleep, woken, and how much they are used
+//! (docs/PROTOCOL.md, sections 4 and 5).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Sleep and wake (DESIGN 7): which apps sleep, who may wake them, how far their start is, and how much each app is used.
+//! Sleep and wake: which apps sleep, who may wake them, how far their start is, and how much each app is used.
 //!
 //! `Apps` is the control plane's side and decides; `LiveApp` is what the workers share about one app; `Asking` tells who
 //! stands at the door. Starting an app, probing it and holding requests are not done here: they are returned as effects.

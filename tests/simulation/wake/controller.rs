@@ -1,4 +1,4 @@
-//! A controller as PROTOCOL.md describes it: it parks idle apps, puts them to sleep, and starts them when asked to.
+//! A controller as docs/PROTOCOL.md describes it: it parks idle apps, puts them to sleep, and starts them when asked to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
