@@ -34,6 +34,13 @@ pub(super) const HTTP: Section = Section {
             "false",
             "Whether HTTP/2 is spoken in clear text with clients that begin with it (prior knowledge).",
         ),
+        live(
+            "health_check_agent",
+            Kind::Text("user agent"),
+            "\"\"",
+            "Requests with this `User-Agent` are asked by a load balancer: they are answered here, 200 `ok` or, while leaving, \
+             503, whatever their host. Empty: there are none.",
+        ),
     ],
 };
 
@@ -48,6 +55,8 @@ pub struct HttpConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether clear-text HTTP/2 is spoken.
     pub h2c: bool,
+    /// Who asks on these ports whether requests may come; empty: nobody.
+    pub health_check_agent: String,
 }
 
 pub(super) fn read(section: &mut Reader<'_, '_>) -> HttpConfig {
@@ -56,6 +65,7 @@ pub(super) fn read(section: &mut Reader<'_, '_>) -> HttpConfig {
         proxy_protocol_from: section.list("proxy_protocol_from", network),
         trusted_proxies: section.list("trusted_proxies", network),
         h2c: section.flag("h2c"),
+        health_check_agent: section.text("health_check_agent"),
     }
 }
 

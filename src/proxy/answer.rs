@@ -41,6 +41,25 @@ pub fn write(
     head_bytes
 }
 
+/// Writes the answer to a load balancer that asks whether requests may come; how many bytes of it are its head.
+pub fn health(is_well: bool, request: &Head, out: &mut Vec<u8>) -> usize {
+    let begin = out.len();
+    let (status, body) = if is_well { (200, "ok\n") } else { (503, "") };
+    write!(
+        out,
+        "HTTP/1.1 {status} {}\r\nContent-Type: {TEXT}\r\nContent-Length: {}\r\nCache-Control: private, max-age=0\r\n\
+         Expires: 0\r\nConnection: close\r\n\r\n",
+        reason(status),
+        body.len()
+    )
+    .expect("a vector takes every write");
+    let head_bytes = out.len() - begin;
+    if request.method_kind() != Method::Head {
+        out.extend_from_slice(body.as_bytes());
+    }
+    head_bytes
+}
+
 fn head(error: &ProxyError, status: u16, id: &str, content_type: &str, length: usize, out: &mut Vec<u8>) {
     let (reason, cf, label) = (reason(status), error.router_error(), error.label());
     write!(
@@ -89,6 +108,7 @@ fn prefers_json(request: &Head) -> bool {
 /// The usual phrase.
 fn reason(status: u16) -> &'static str {
     match status {
+        200 => "OK",
         400 => "Bad Request",
         404 => "Not Found",
         405 => "Method Not Allowed",

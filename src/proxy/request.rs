@@ -114,6 +114,9 @@ impl Drop for Told<'_> {
 async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &mut Trip) -> Result<After, ProxyError> {
     let settings = worker.settings();
     let body = framing::of_request(request).map_err(ProxyError::BadRequest)?;
+    if is_health_check(request, &settings) {
+        return Ok(tell_health(worker, client, request, trip, &settings).await);
+    }
     let pool = route(worker, request)?;
     trip.pool = Some(pool.clone());
     let limits = settings.for_route(&pool.settings);
@@ -537,6 +540,11 @@ async fn give_answer(
         trip.ending = Ending::Refused;
     }
     trip.error = Some(error);
+    deliver(client, trip, &settings, keep_alive).await
+}
+
+/// Sends an answer of ours that has been written.
+async fn deliver(client: &mut Client, trip: &mut Trip, settings: &Settings, keep_alive: bool) -> After {
     client.patience.set(settings.timeouts.idle_body);
     let Client { link, patience, .. } = client;
     let flushed = patience.limit(|cx| link.poll_flush(cx)).await;
@@ -548,6 +556,25 @@ async fn give_answer(
             After::Abort
         }
     }
+}
+
+/// Whether a load balancer asks if requests may come.
+fn is_health_check(request: &Head, settings: &Settings) -> bool {
+    let agent = settings.health_check_agent.as_bytes();
+    !agent.is_empty() && request.value(Name::UserAgent) == Some(agent)
+}
+
+async fn tell_health(
+    worker: &Worker,
+    client: &mut Client,
+    request: &Head,
+    trip: &mut Trip,
+    settings: &Settings,
+) -> After {
+    let is_well = !worker.connections.is_winding_down();
+    trip.status = if is_well { 200 } else { 503 };
+    trip.head_bytes = answer::health(is_well, request, client.link.out()) as u64;
+    deliver(client, trip, settings, false).await
 }
 
 /// Counts an answer for its route.

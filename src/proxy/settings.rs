@@ -18,6 +18,8 @@ pub struct Settings {
     pub body_bytes_max: u64,
     /// Whether clients may speak HTTP/2 in clear text, if they know beforehand that we do.
     pub h2c: bool,
+    /// The `User-Agent` of the load balancer's question whether requests may come; empty: none.
+    pub health_check_agent: Box<str>,
     /// Patience with everybody.
     pub timeouts: TimeoutsConfig,
     /// Attempts per request.
@@ -70,6 +72,7 @@ impl Settings {
             },
             body_bytes_max: config.limits.body_bytes,
             h2c: config.http.h2c,
+            health_check_agent: config.http.health_check_agent.as_str().into(),
             timeouts: config.timeouts.clone(),
             attempts: config.retry.attempts,
             kept_body_bytes: config.retry.body_bytes as usize,

@@ -114,3 +114,19 @@ async fn routes_and_explanations_are_on_the_admin_port() {
     assert!(why.contains(&shop.address().to_string()), "{why}");
     assert!(serde_json::from_str::<Value>(&why).is_ok(), "{why}");
 }
+
+#[tokio::test]
+async fn in_gorouters_place_a_load_balancer_may_ask_for_health_where_clients_ask() {
+    let bus = bus::embedded().await;
+    let router = router::with("compat = \"gorouter\"").logging("gorouter").on(&bus).await;
+    let ask = || router.get("any.test/").header("User-Agent", "HTTP-Monitor/1.1");
+    let well = ask().await;
+    assert_eq!((well.status(), well.text().as_str(), well.says_close()), (200, "ok\n", true));
+    assert_eq!((well.header("Cache-Control"), well.header("Expires")), (Some("private, max-age=0"), Some("0")));
+    assert_eq!(router.get("any.test/").header("User-Agent", "HTTP-Monitor/1.2").await.status(), 404);
+    router.running.conductor.enter(weighbridge::runtime::shutdown::Phase::Leaving);
+    in_time("bad health", async { while ask().await.status() != 503 {} }).await;
+
+    let other = router::on(&bus).await;
+    assert_eq!(other.get("any.test/").header("User-Agent", "HTTP-Monitor/1.1").await.status(), 404);
+}
