@@ -2,14 +2,21 @@
 
 #[path = "micro/balance.rs"]
 mod balance;
+#[path = "peers/callgrind.rs"]
+mod callgrind;
 #[path = "micro/control.rs"]
 mod control;
+#[path = "micro/decision.rs"]
+mod decision;
+#[path = "micro/routing.rs"]
+mod routing;
 #[path = "micro/telemetry.rs"]
 mod telemetry;
 
 use std::hint::black_box;
+use std::process::ExitCode;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group};
 use weighbridge::http1::{Body, Framing, Head, Limits, Method, Name, Version, framing, parse, write};
 
 /// What a load generator sends.
@@ -89,5 +96,20 @@ fn pass_on(text: &[u8], limits: &Limits, head: &mut Head, out: &mut Vec<u8>) -> 
     complete && framing && found && added
 }
 
-criterion_group!(benches, http1, telemetry::telemetry, balance::balance, control::control);
-criterion_main!(benches);
+criterion_group!(benches, http1, telemetry::telemetry, balance::balance, routing::routing, control::control);
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["--perform", step, rounds] => {
+            decision::perform(step, rounds.parse().unwrap_or(0));
+            ExitCode::SUCCESS
+        }
+        ["--decision", ..] => decision::report(),
+        _ => {
+            benches();
+            Criterion::default().configure_from_args().final_summary();
+            ExitCode::SUCCESS
+        }
+    }
+}

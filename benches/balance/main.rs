@@ -1,6 +1,6 @@
 //! How evenly and how fast each strategy serves, world by world. Simulated time only, so the table is the same on every
-//! machine. `cargo bench --bench balance -- [NAME...] [--svg FILE]`: only worlds whose name contains a NAME; a chart
-//! too.
+//! machine. `cargo bench --bench balance -- [NAME...] [--markdown] [--svg FILE]`: only worlds whose name contains a NAME; a
+//! table for pages; a chart too.
 
 #[path = "chart.rs"]
 mod chart;
@@ -37,29 +37,27 @@ struct Row {
 }
 
 fn main() -> ExitCode {
-    let (mut names, mut svg) = (Vec::new(), None);
+    let (mut names, mut svg, mut layout) = (Vec::new(), None, Layout::Plain);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--svg" => svg = arguments.next(),
+            "--markdown" => layout = Layout::Markdown,
             option if option.starts_with('-') => {} // cargo bench says --bench
             _ => names.push(argument),
         }
     }
     let wanted = |s: &Scenario| names.is_empty() || names.iter().any(|name| s.name.contains(name.as_str()));
-    println!(
-        "{:<19} {:<17} {:>8} {:>8} {:>9} {:>8} {:>5} {:>8}",
-        "world", "strategy", "p50 ms", "p99 ms", "p99.9 ms", "failed %", "CV", "p99/p2c"
-    );
+    println!("{}", layout.title());
     let mut worlds = Vec::new();
     for scenario in scenarios::all().into_iter().filter(wanted) {
         let rows = measure(&scenario);
-        rows.iter().for_each(|row| print(scenario.name, row));
+        rows.iter().for_each(|row| println!("{}", layout.line(scenario.name, row)));
         worlds.push((scenario.name, rows));
     }
-    println!("\nGeometric mean of p99/p2c over {} worlds:", worlds.len());
+    println!("\nGeometric mean of p99/p2c over {} worlds:\n", worlds.len());
     for (index, strategy) in STRATEGIES.into_iter().enumerate() {
-        println!("  {strategy:<17} {:.2}", geometric_mean(worlds.iter().map(|(_, rows)| rows[index].against_p2c)));
+        println!("- {strategy:<17} {:.2}", geometric_mean(worlds.iter().map(|(_, rows)| rows[index].against_p2c)));
     }
     match svg.map(|file| std::fs::write(&file, chart::draw(&worlds)).map_err(|error| format!("{file}: {error}"))) {
         Some(Err(problem)) => {
@@ -87,12 +85,40 @@ fn measure(scenario: &Scenario) -> Vec<Row> {
     STRATEGIES.into_iter().map(row).collect()
 }
 
-fn print(world: &str, row: &Row) {
-    let [p50, p99, p999] = row.quantiles;
-    println!(
-        "{world:<19} {:<17} {p50:>8.1} {p99:>8.1} {p999:>9.1} {:>8.3} {:>5.2} {:>8.2}",
-        row.strategy, row.failed_percent, row.unevenness, row.against_p2c
-    );
+/// Columns for eyes, or a table for pages.
+#[derive(Clone, Copy)]
+enum Layout {
+    Plain,
+    Markdown,
+}
+
+impl Layout {
+    fn title(self) -> String {
+        match self {
+            Layout::Plain => format!(
+                "{:<19} {:<17} {:>8} {:>8} {:>9} {:>8} {:>5} {:>8}",
+                "world", "strategy", "p50 ms", "p99 ms", "p99.9 ms", "failed %", "CV", "p99/p2c"
+            ),
+            Layout::Markdown => "| world | strategy | p50 ms | p99 ms | p99.9 ms | failed % | CV | p99/p2c |\n\
+                                 |---|---|--:|--:|--:|--:|--:|--:|"
+                .into(),
+        }
+    }
+
+    fn line(self, world: &str, row: &Row) -> String {
+        let [p50, p99, p999] = row.quantiles;
+        let Row { strategy, failed_percent, unevenness, against_p2c, .. } = row;
+        match self {
+            Layout::Plain => format!(
+                "{world:<19} {strategy:<17} {p50:>8.1} {p99:>8.1} {p999:>9.1} {failed_percent:>8.3} {unevenness:>5.2} \
+                 {against_p2c:>8.2}"
+            ),
+            Layout::Markdown => format!(
+                "| {world} | {strategy} | {p50:.1} | {p99:.1} | {p999:.1} | {failed_percent:.3} | {unevenness:.2} | \
+                 {against_p2c:.2} |"
+            ),
+        }
+    }
 }
 
 fn geometric_mean(values: impl Iterator<Item = f64>) -> f64 {

@@ -14,7 +14,7 @@ use weighbridge::domain::load::{Share, Usage};
 use weighbridge::domain::moment::Moment;
 use weighbridge::domain::table::snapshot::Pool;
 
-const NOW: Moment = Moment::from_nanos(100_000_000_000);
+pub const NOW: Moment = Moment::from_nanos(100_000_000_000);
 
 /// Budgets of a pick: 0.5 µs at 8 instances, 3 µs at 1,000.
 pub fn balance(criterion: &mut Criterion) {
@@ -54,7 +54,7 @@ pub fn balance(criterion: &mut Criterion) {
 }
 
 /// A pool in the middle of its work: everybody has been heard and has answered, some a while ago, and some are busy.
-fn pool(strategy: Strategy, size: usize) -> Pool {
+pub fn pool(strategy: Strategy, size: usize) -> Pool {
     let fleet = Arc::new(Fleet::default());
     let endpoint = |i: usize| {
         let live = Live::new(Moment::START);

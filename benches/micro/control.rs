@@ -25,7 +25,7 @@ const PER_AGENT: usize = 50;
 /// Keys tried in turn: too many for the caches to know.
 const TRIED: usize = 1 << 16;
 
-fn host(route: usize) -> String {
+pub fn host(route: usize) -> String {
     format!("app-{route}.apps.example.com")
 }
 
@@ -66,7 +66,7 @@ fn instances(routes: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..routes).flat_map(|route| (0..2 + route % 2).map(move |nth| (route, route * 5 / 2 + nth)))
 }
 
-fn table(routes: usize) -> RouteTable {
+pub fn table(routes: usize) -> RouteTable {
     let mut table = RouteTable::new(TableSettings::default(), 42);
     table.resume(NOW);
     let mut dice = Dice::seeded(1);
