@@ -25,7 +25,7 @@ use weighbridge::domain::dice::Dice;
 
 const STRATEGIES: [&str; 3] = ["adaptive", "p2c", "round-robin"];
 const ROUNDS: usize = 5;
-const ROUND: Duration = Duration::from_secs(4);
+const ROUND: Duration = Duration::from_secs(3);
 /// Answers that are still due after a round may take so long.
 const PATIENCE: Duration = Duration::from_secs(70);
 /// Mean service time of a healthy instance, in microseconds.
