@@ -266,6 +266,9 @@ impl RouteTable {
     /// An instance says on whose host it is; if it says nothing, it stays where it was.
     pub(super) fn join_agent(&mut self, no: u32, agent: Option<&AgentId>) {
         let Some(agent) = agent else { return };
+        if self.instances[no].agent.is_some_and(|(known, _)| self.agents[known].id == *agent) {
+            return;
+        }
         if self.agents.len() >= self.settings.agents_max && !self.agent_of.contains_key(agent) {
             // It is served all the same; only its host's load is not known.
             return;

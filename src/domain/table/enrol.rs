@@ -101,16 +101,22 @@ impl RouteTable {
     /// but nothing else.
     pub(super) fn instance_at(&self, facts: &Facts) -> Option<u32> {
         let who = self.who(&facts.address, &facts.app, &facts.instance);
-        let there = self.by_address.with(self.hasher.hash_one(&facts.address));
+        let address = self.hasher.hash_one(&facts.address);
+        let there = self.by_address.with(address);
         let older = |no: &u32| self.instances[*no].nth;
         // Texts are compared only if the hash of them all is not known.
         there.filter(|no| self.instances[*no].who == who).min_by_key(older).or_else(|| {
+            let says_all = !facts.app.is_empty() && !facts.instance.is_empty();
             let may_be = |no: &u32| {
                 let known = &self.instances[*no];
+                if says_all && !known.app.is_empty() && !known.id.is_empty() {
+                    return false;
+                }
                 let app_fits = known.app == facts.app || known.app.is_empty() || facts.app.is_empty();
-                app_fits && (known.id == facts.instance || known.id.is_empty() || facts.instance.is_empty())
+                let id_fits = known.id == facts.instance || known.id.is_empty() || facts.instance.is_empty();
+                app_fits && id_fits && known.endpoint.address == facts.address
             };
-            self.instances_at(&facts.address).filter(may_be).min_by_key(older)
+            self.by_address.with(address).filter(may_be).min_by_key(older)
         })
     }
 
@@ -280,8 +286,12 @@ impl RouteTable {
     /// At one address there is one instance of a route: the newer one takes the place of the other, unless the configuration
     /// put that one there.
     fn is_taken(&mut self, no: u32, route: u32, saying: &Saying, changes: &mut Changes) -> bool {
-        let is_other = |other: &u32| *other != no && self.instances[*other].place(route).is_some();
-        let other = self.instances_at(&saying.facts.address).find(is_other);
+        let address = &saying.facts.address;
+        let is_other = |other: &u32| {
+            let known = &self.instances[*other];
+            *other != no && known.place(route).is_some() && known.endpoint.address == *address
+        };
+        let other = self.by_address.with(self.hasher.hash_one(address)).find(is_other);
         let Some(other) = other else { return false };
         let origin = self.instances[other].place(route).map(|place| place.origin);
         if origin == Some(Origin::Configuration) && saying.origin != Origin::Configuration {
