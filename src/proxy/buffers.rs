@@ -6,6 +6,13 @@ use std::rc::Rc;
 /// Size of a pooled buffer in bytes. Heads may grow a buffer beyond it; such a one is freed, not kept.
 pub const BUFFER_BYTES: usize = 16 * 1024;
 
+/// Size in bytes of the buffers that large bodies flow through: fewer system calls, and fuller packets.
+const WIDE_BYTES: usize = 64 * 1024;
+
+/// Wide buffers a worker lends at once, 4 MiB; who comes later makes do with a pooled one. Readers that are slow may hold
+/// theirs for long.
+const WIDE_MAX: usize = 64;
+
 /// Memory in bytes that an output vector starts with, and above which it is freed instead of kept.
 const OUTPUT_BYTES: usize = 4 * 1024;
 
@@ -14,31 +21,53 @@ const KEPT_MAX: usize = 256;
 
 /// A worker's spare buffers.
 #[derive(Clone, Debug, Default)]
-pub struct BufferPool {
-    spare: Rc<RefCell<Vec<Vec<u8>>>>,
-    outputs: Rc<RefCell<Vec<Vec<u8>>>>,
+pub struct BufferPool(Rc<RefCell<Spare>>);
+
+#[derive(Debug, Default)]
+struct Spare {
+    buffers: Vec<Vec<u8>>,
+    wide: Vec<Vec<u8>>,
+    wide_lent: usize,
+    outputs: Vec<Vec<u8>>,
 }
 
 impl BufferPool {
     fn take(&self) -> Vec<u8> {
-        self.spare.borrow_mut().pop().unwrap_or_else(|| vec![0; BUFFER_BYTES])
+        self.0.borrow_mut().buffers.pop().unwrap_or_else(|| vec![0; BUFFER_BYTES])
     }
 
     fn give(&self, bytes: Vec<u8>) {
-        let mut spare = self.spare.borrow_mut();
-        if bytes.len() == BUFFER_BYTES && spare.len() < KEPT_MAX {
-            spare.push(bytes);
+        let buffers = &mut self.0.borrow_mut().buffers;
+        if bytes.len() == BUFFER_BYTES && buffers.len() < KEPT_MAX {
+            buffers.push(bytes);
+        }
+    }
+
+    fn take_wide(&self) -> Option<Vec<u8>> {
+        let spare = &mut *self.0.borrow_mut();
+        if spare.wide_lent == WIDE_MAX {
+            return None;
+        }
+        spare.wide_lent += 1;
+        Some(spare.wide.pop().unwrap_or_else(|| vec![0; WIDE_BYTES]))
+    }
+
+    fn give_wide(&self, bytes: Vec<u8>) {
+        let spare = &mut *self.0.borrow_mut();
+        spare.wide_lent -= 1;
+        if bytes.len() == WIDE_BYTES {
+            spare.wide.push(bytes);
         }
     }
 
     /// An empty vector to write into.
     pub fn take_output(&self) -> Vec<u8> {
-        self.outputs.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(OUTPUT_BYTES))
+        self.0.borrow_mut().outputs.pop().unwrap_or_else(|| Vec::with_capacity(OUTPUT_BYTES))
     }
 
     /// Takes back what `take_output` gave.
     pub fn give_output(&self, mut output: Vec<u8>) {
-        let mut outputs = self.outputs.borrow_mut();
+        let outputs = &mut self.0.borrow_mut().outputs;
         if (1..=2 * OUTPUT_BYTES).contains(&output.capacity()) && outputs.len() < KEPT_MAX {
             output.clear();
             outputs.push(output);
@@ -53,6 +82,10 @@ pub struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// A wide buffer is on loan.
+    is_wide: bool,
+    /// The last read brought all that there was room for.
+    overflows: bool,
 }
 
 impl Buffer {
@@ -63,7 +96,7 @@ impl Buffer {
 
     /// An empty buffer without memory.
     pub fn new(pool: &BufferPool) -> Buffer {
-        Buffer { pool: pool.clone(), bytes: Vec::new(), start: 0, end: 0 }
+        Buffer { pool: pool.clone(), bytes: Vec::new(), start: 0, end: 0, is_wide: false, overflows: false }
     }
 
     /// What is there.
@@ -90,10 +123,14 @@ impl Buffer {
         self.start == 0 && self.end == self.bytes.len() && !self.bytes.is_empty()
     }
 
-    /// Room to read into: moves what is there to the front when the end is reached, takes memory when there is none.
+    /// Room to read into: moves what is there to the front when the end is reached, takes memory when there is none, and
+    /// more of it when more comes than there is room for.
     pub fn room(&mut self) -> &mut [u8] {
         if self.bytes.is_empty() {
             self.bytes = self.pool.take();
+        }
+        if self.overflows && !self.is_wide && self.is_empty() {
+            self.widen();
         }
         if self.end == self.bytes.len() && self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
@@ -102,10 +139,18 @@ impl Buffer {
         &mut self.bytes[self.end..]
     }
 
+    fn widen(&mut self) {
+        if let Some(wide) = self.pool.take_wide() {
+            self.pool.give(std::mem::replace(&mut self.bytes, wide));
+            self.is_wide = true;
+        }
+    }
+
     /// Counts `count` bytes of the room as filled.
     pub fn fill(&mut self, count: usize) {
         debug_assert!(self.end + count <= self.bytes.len());
         self.end += count;
+        self.overflows = self.end == self.bytes.len();
     }
 
     /// Doubles the room, for a head that is larger than a buffer.
@@ -116,14 +161,24 @@ impl Buffer {
     /// Gives the memory back if nothing is in it.
     pub fn release(&mut self) {
         if self.is_empty() && !self.bytes.is_empty() {
-            self.pool.give(std::mem::take(&mut self.bytes));
+            self.give_back();
         }
+    }
+
+    fn give_back(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        if std::mem::take(&mut self.is_wide) {
+            self.pool.give_wide(bytes)
+        } else {
+            self.pool.give(bytes)
+        }
+        self.overflows = false;
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.pool.give(std::mem::take(&mut self.bytes));
+        self.give_back();
     }
 }
 
@@ -147,9 +202,9 @@ mod tests {
         buffer.consume(5);
         buffer.release();
         assert!(buffer.bytes.is_empty());
-        assert_eq!(pool.spare.borrow().len(), 1);
+        assert_eq!(pool.0.borrow().buffers.len(), 1);
         drop(buffer);
-        assert_eq!(pool.spare.borrow().len(), 1);
+        assert_eq!(pool.0.borrow().buffers.len(), 1);
     }
 
     #[test]
@@ -164,6 +219,25 @@ mod tests {
     }
 
     #[test]
+    fn a_buffer_that_is_read_full_is_replaced_by_a_wide_one_while_there_are_some() {
+        let pool = BufferPool::default();
+        let mut buffers: Vec<Buffer> = (0..=WIDE_MAX).map(|_| Buffer::new(&pool)).collect();
+        for buffer in &mut buffers {
+            put(buffer, &[7; BUFFER_BYTES]);
+            buffer.consume(BUFFER_BYTES);
+        }
+        let widths: Vec<usize> = buffers.iter_mut().map(|buffer| buffer.room().len()).collect();
+        assert_eq!(widths[..WIDE_MAX], [WIDE_BYTES; WIDE_MAX]);
+        assert_eq!(widths[WIDE_MAX], BUFFER_BYTES);
+        buffers[0].release();
+        assert_eq!(buffers[0].room().len(), BUFFER_BYTES, "the next body begins small");
+        assert_eq!(buffers[WIDE_MAX].room().len(), WIDE_BYTES);
+        buffers.clear();
+        assert_eq!(pool.0.borrow().wide_lent, 0);
+        assert_eq!(pool.0.borrow().wide.len(), WIDE_MAX);
+    }
+
+    #[test]
     fn a_grown_buffer_is_not_kept() {
         let pool = BufferPool::default();
         let mut buffer = Buffer::new(&pool);
@@ -171,6 +245,6 @@ mod tests {
         buffer.grow();
         assert_eq!(buffer.room().len(), BUFFER_BYTES);
         drop(buffer);
-        assert!(pool.spare.borrow().is_empty());
+        assert!(pool.0.borrow().buffers.is_empty());
     }
 }
