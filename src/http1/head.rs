@@ -326,6 +326,23 @@ impl Head {
         self.push_known(name, value)
     }
 
+    /// Replaces all fields of a name by one, at the end, with the first value that another name has, or an empty one.
+    ///
+    /// # Errors
+    /// As [`push_known`](Self::push_known); the old fields are gone then.
+    pub fn set_as(&mut self, name: Name, other: Name) -> Result<(), Refusal> {
+        let value = self.fields.iter().find(|entry| entry.known == other).map_or(0..0, |entry| entry.value());
+        self.check_line(name.spelling(), b"", value.len())?;
+        self.remove(name);
+        let name_start = self.bytes.len();
+        self.bytes.extend_from_slice(name.spelling().as_bytes());
+        self.bytes.extend_from_slice(b": ");
+        let value_start = self.bytes.len();
+        self.bytes.extend_from_within(value);
+        self.finish_line(name, name.spelling().len(), name_start, value_start);
+        Ok(())
+    }
+
     /// Adds an element to a list field: its values become one, joined by commas, with the element last, at the end.
     ///
     /// # Errors

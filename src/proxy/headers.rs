@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::IpAddr;
 
+use super::ids;
 use super::settings::Settings;
 use super::trace;
 use crate::config::{ClientCertHeader, ForwardedProto};
@@ -99,15 +100,14 @@ pub fn towards_instances(head: &mut Head, client: &ClientFacts<'_>, settings: &S
     head.append_to_list(Name::XForwardedFor, client.address_text.as_bytes())?;
     head.push_known(Name::XForwardedProto, proto)?;
     if settings.forwarded.x_forwarded_host && !(believed && head.has(Name::XForwardedHost)) {
-        let host = head.value(Name::Host).unwrap_or_default().to_vec();
-        head.set(Name::XForwardedHost, &host)?;
+        head.set_as(Name::XForwardedHost, Name::Host)?;
     }
     if settings.forwarded.rfc7239 {
         let element = forwarded_element(head, client.address, proto);
         head.append_to_list(Name::Forwarded, &element)?;
     }
     if !head.has(Name::XRequestStart) {
-        head.push_known(Name::XRequestStart, Decimal::of(client.unix_millis).text())?;
+        head.push_known(Name::XRequestStart, &ids::millis(client.unix_millis))?;
     }
     head.push_known(Name::XVcapRequestId, &client.request_id)?;
     trace::pass_on(head, &settings.tracing, &client.request_id, client.span)?;
@@ -260,28 +260,6 @@ fn forwarded_element(head: &Head, address: IpAddr, proto: &[u8]) -> Vec<u8> {
     element.extend_from_slice(b";proto=");
     element.extend_from_slice(proto);
     element
-}
-
-/// A number as text, without memory from the heap.
-struct Decimal {
-    digits: [u8; 20],
-    first: usize,
-}
-
-impl Decimal {
-    fn of(mut number: u64) -> Decimal {
-        let mut decimal = Decimal { digits: [b'0'; 20], first: 20 };
-        while number > 0 || decimal.first == 20 {
-            decimal.first -= 1;
-            decimal.digits[decimal.first] = b'0' + (number % 10) as u8;
-            number /= 10;
-        }
-        decimal
-    }
-
-    fn text(&self) -> &[u8] {
-        &self.digits[self.first..]
-    }
 }
 
 #[cfg(test)]
