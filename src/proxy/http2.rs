@@ -208,7 +208,8 @@ impl Served {
         let stream = Stream::Http2Client(Box::new(stream));
         let serving =
             connection::serve_translated(self.worker.clone(), self.facts.clone(), stream, head, verdict.map(drop));
-        self.worker.spawn(serving);
+        // Boxed before it is wrapped and put into a task: it is large, and would be moved each time.
+        self.worker.spawn(Box::pin(serving));
     }
 }
 

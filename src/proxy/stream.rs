@@ -42,17 +42,29 @@ impl Stream {
     /// Reads once; ready with 0 at the end.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(room);
+        ready!(self.poll_read_into(cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// Reads once, into memory that may hold nothing yet; nothing is added at the end.
+    pub fn poll_read_into(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
-            Stream::Plain(tcp) => ready!(Pin::new(tcp).poll_read(cx, &mut buffer))?,
-            Stream::Tls(tls) => match ready!(Pin::new(tls).poll_read(cx, &mut buffer)) {
+            Stream::Plain(tcp) => ready!(Pin::new(tcp).poll_read(cx, buffer))?,
+            Stream::Tls(tls) => match ready!(Pin::new(tls).poll_read(cx, buffer)) {
                 // Many peers close without the goodbye of TLS. Where that could cut a message short its framing tells.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
                 read => read?,
             },
-            Stream::Http2Client(stream) => return stream.poll_read(cx, buffer.initialize_unfilled()),
-            Stream::Http2Instance(stream) => return stream.poll_read(cx, buffer.initialize_unfilled()),
+            Stream::Http2Client(stream) => {
+                let count = ready!(stream.poll_read(cx, buffer.initialize_unfilled()))?;
+                buffer.advance(count);
+            }
+            Stream::Http2Instance(stream) => {
+                let count = ready!(stream.poll_read(cx, buffer.initialize_unfilled()))?;
+                buffer.advance(count);
+            }
         }
-        Poll::Ready(Ok(buffer.filled().len()))
+        Poll::Ready(Ok(()))
     }
 
     /// Whether a read would bring something now (or the end, or an error), as far as the reactor knows; what it brings is

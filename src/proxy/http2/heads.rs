@@ -19,6 +19,9 @@ const OF_CONNECTION: NameSet = NameSet::of(&[
     Name::Upgrade,
 ]);
 
+/// What differs from message to message.
+const ONCE: NameSet = NameSet::of(&[Name::Traceparent, Name::XB3SpanId, Name::XRequestStart, Name::XVcapRequestId]);
+
 /// Bytes that RFC 9113 section 6.5.2 counts per field on top of its name and value.
 const FIELD_OVERHEAD: usize = 32;
 
@@ -205,7 +208,10 @@ pub(super) fn fields(head: &Head) -> Result<HeaderMap, hyper::http::Error> {
         if field.known == Name::Te && !field.value.eq_ignore_ascii_case(b"trailers") {
             continue;
         }
-        map.append(HeaderName::from_bytes(field.name)?, HeaderValue::from_bytes(field.value)?);
+        let mut value = HeaderValue::from_bytes(field.value)?;
+        // What is never said twice shall not take the place of what is in the tables of compression.
+        value.set_sensitive(ONCE.contains(field.known));
+        map.append(HeaderName::from_bytes(field.name)?, value);
     }
     Ok(map)
 }

@@ -238,8 +238,7 @@ impl AsyncRead for Wire {
                 (this.unread, this.at) = (Vec::new(), 0);
             }
         } else {
-            let count = ready!(this.stream.poll_read(cx, buffer.initialize_unfilled()))?;
-            buffer.advance(count);
+            ready!(this.stream.poll_read_into(cx, buffer))?;
         }
         let came = buffer.filled().len() - before;
         let fit = this.tap.came(&buffer.filled()[before..]);

@@ -379,7 +379,7 @@ async fn an_answer_that_is_reset_is_reset_for_the_client() {
     gate.open();
     let error = in_time("the reset", body.data()).await.expect("no proper end").expect_err("a reset");
     assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR));
-    assert!(router.metric("weighbridge_http2_resets_total{code=\"internal_error\"}").await >= 1.0);
+    router.until_metric("weighbridge_http2_resets_total{code=\"internal_error\"}", |count| count >= 1.0).await;
 }
 
 #[tokio::test]
