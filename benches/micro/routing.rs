@@ -99,7 +99,7 @@ fn change(criterion: &mut Criterion, table: &mut RouteTable) {
 }
 
 fn rewrite(criterion: &mut Criterion) {
-    let settings = Settings::of(&Config::from_toml("").expect("the defaults are valid"));
+    let settings = Settings::of(&Config::from_toml("").expect("the defaults are valid"), Default::default());
     let client = ClientFacts {
         address: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)),
         address_text: "203.0.113.9",

@@ -42,7 +42,7 @@ pub use table::{Isolation, TableConfig};
 pub use tls::{ClientCertificates, HttpsConfig, KeyPair, MinTls, UpstreamTlsConfig};
 pub use traffic::{ClientCertHeader, ForwardedConfig, ForwardedProto, LimitsConfig, RetryConfig, RewriteConfig};
 pub use traffic::{StickyConfig, StickyMode, TimeoutsConfig, TracingConfig};
-pub use wake::WakeConfig;
+pub use wake::{StatsConfig, WakeConfig};
 pub use wake_start::{CloudFoundryAuth, CloudFoundryConfig, CommandConfig, WakeStart, WebhookConfig};
 
 /// A hundred years: what a time limit of 0 (off) becomes, so that no reader needs a special case.
@@ -85,10 +85,12 @@ pub struct Config {
     pub rewrite: RewriteConfig,
     /// TLS towards instances.
     pub upstream_tls: UpstreamTlsConfig,
-    /// Leaving without breaking what is in flight.
-    pub drain: DrainConfig,
     /// Sleeping apps.
     pub wake: WakeConfig,
+    /// Statistics on the bus.
+    pub stats: StatsConfig,
+    /// Leaving without breaking what is in flight.
+    pub drain: DrainConfig,
     /// One line per request.
     pub access_log: AccessLogConfig,
     /// What the router says about itself.
@@ -188,8 +190,9 @@ fn read(top: &mut reader::Reader<'_, '_>) -> Config {
         tracing: traffic::tracing(&mut top.section("tracing")),
         rewrite: traffic::rewrite(&mut top.section("rewrite")),
         upstream_tls: tls::upstream(&mut top.section("upstream_tls")),
+        wake: wake::wake(&mut top.section("wake")),
+        stats: wake::stats(&mut top.section("stats")),
         drain: process::drain(&mut top.section("drain")),
-        wake: wake::read(&mut top.section("wake")),
         access_log: process::access_log(&mut top.section("access_log")),
         log: process::log(&mut top.section("log")),
         route: route::read(top),

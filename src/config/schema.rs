@@ -128,11 +128,12 @@ pub(super) const SECTIONS: &[&Section] = &[
     &traffic::TRACING,
     &traffic::REWRITE,
     &tls::UPSTREAM_TLS,
-    &process::DRAIN,
     &wake::WAKE,
     &wake_start::WEBHOOK,
     &wake_start::COMMAND,
     &wake_start::CLOUD_FOUNDRY,
+    &wake::STATS,
+    &process::DRAIN,
     &process::ACCESS_LOG,
     &process::LOG,
     &route::ROUTE,
@@ -141,15 +142,6 @@ pub(super) const SECTIONS: &[&Section] = &[
     &route::ROUTE_RETRY,
     &route::INSTANCES,
 ];
-
-/// Sections, keys and values (`key=value`) with a meaning that this version does not fulfil: refused rather than
-/// ignored. To support one: take it off this list, and add its keys to a section above and to what `Config` holds.
-const NOT_YET: &[&str] = &["stats", "wake.hold", "wake.deadline", "wake.ignore_agents"];
-
-/// Whether `key` or `key=value` is known but not supported.
-pub(super) fn is_not_yet(what: &str) -> bool {
-    NOT_YET.contains(&what)
-}
 
 /// The section of that path.
 pub(super) fn section(path: &str) -> Option<&'static Section> {
@@ -167,14 +159,12 @@ impl Section {
     }
 }
 
-/// Finds keys that do not exist or are not supported, and sections that are not tables. `at` is the path as displayed.
+/// Finds keys that do not exist, and sections that are not tables. `at` is the path as displayed.
 pub(super) fn check_names(table: &Table, section: &Section, at: &str, problems: &mut Problems) {
     for (name, node) in table {
         let path = join(section.path, name);
         let shown = join(at, name);
-        if is_not_yet(&path) {
-            problems.add(&node.origin, shown, "is not supported yet by this version");
-        } else if section.key(name).is_some() {
+        if section.key(name).is_some() {
             // Its value is checked when it is read.
         } else if let Some(inner) = self::section(&path).filter(|inner| !inner.path.is_empty()) {
             check_section(node, inner, &shown, problems);

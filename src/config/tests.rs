@@ -68,7 +68,7 @@ fn every_problem_is_reported_at_once_with_line_and_key() {
         r#"w.toml:1: workers: must be from 0 to 1024, not -1
         w.toml:3: timeouts.conect: there is no such key; did you mean timeouts.connect?
         w.toml:4: timeouts.idle_body: "5 parsecs" is not a duration; write a number with a unit, such as "500ms", "30s" or "1h"
-        w.toml:5: stats: is not supported yet by this version
+        w.toml:6: stats.interval: 1 has no unit; write "1s" or "1ms"
         w.toml:7: unclosed table, expected `]`"#,
     );
 }
@@ -96,13 +96,6 @@ fn misspelt_and_misplaced_keys_get_a_hint() {
         ("route = [3]", "w.toml:1: route[0]: must be a table"),
     ] {
         check_problems(text, expected);
-    }
-}
-
-#[test]
-fn what_is_not_supported_yet_is_refused_by_name() {
-    for (text, key) in [("wake.hold = \"30s\"", "wake.hold:"), ("stats = { interval = 1 }", "stats:")] {
-        check_problems(text, &format!("w.toml:1: {key} is not supported yet by this version"));
     }
 }
 
@@ -392,14 +385,14 @@ fn problems_of_variables_name_the_variable() {
         r#"WEIGHBRIDGE__TIMEOUTS__CONECT=7s
         WEIGHBRIDGE__WORKERS=many
         WEIGHBRIDGE__HTTP__LISTEN=0.0.0.0:80,nowhere
-        WEIGHBRIDGE__WAKE__HOLD=1s
+        WEIGHBRIDGE__WAKE__HOLD=long
         WEIGHBRIDGE__ROUTE__HOST=a.test
         WEIGHBRIDGE__=1"#,
         r#"WEIGHBRIDGE__: there is no such key
         WEIGHBRIDGE__HTTP__LISTEN: http.listen[1]: "nowhere" is not an address; write an IP address and a port, such as "0.0.0.0:8080" or "[::1]:8080"
         WEIGHBRIDGE__ROUTE__HOST: route.host: route is a list; override it as a whole, in TOML
         WEIGHBRIDGE__TIMEOUTS__CONECT: timeouts.conect: there is no such key; did you mean timeouts.connect?
-        WEIGHBRIDGE__WAKE__HOLD: wake.hold: is not supported yet by this version
+        WEIGHBRIDGE__WAKE__HOLD: wake.hold: "long" is not a duration; write a number with a unit, such as "500ms", "30s" or "1h"
         WEIGHBRIDGE__WORKERS: workers: must be a whole number, not "many""#,
     );
 }
@@ -494,14 +487,14 @@ fn compat_changes_the_defaults_of_its_table_and_nothing_that_is_written() {
 fn every_key_of_the_schema_is_read() {
     let text = "[https]\ncertificates = [{ cert = \"a\", key = \"b\" }]\n[nats]\n[[route]]\nhost = \"a.test\"\nstrategy = \"random\"\nhash_header = \"x\"\nmax_conns = 1\n\
                 instances = [{ host = \"::1\", port = 1, tls = true, server_cert_domain_san = \"x\" }]\n[route.timeouts]\nconnect = 0\nresponse_head = 0\nidle_body = 0\n\
-                [route.limits]\nbody_bytes = 0\n[route.retry]\nattempts = 1";
+                [route.limits]\nbody_bytes = 0\n[route.retry]\nattempts = 1\n[wake]\nprobe_path = \"/ready\"\npage = \"p\"";
     let config = Config::from_toml(text).expect("valid");
     let read: BTreeSet<String> = config.effective.keys().into_iter().map(|key| key.replace("[0]", "")).collect();
     let known = schema::SECTIONS.iter().flat_map(|s| s.keys.iter().map(|key| schema::join(s.path, key.name)));
     assert_eq!(read, known.collect());
 }
 
-/// The keys that docs/PROTOCOL.md promises in its section 9, supported or not.
+/// The keys that docs/PROTOCOL.md promises in its section 9.
 const PROMISED: &str = "
     workers compat timeout_status http.listen http.proxy_protocol_from http.trusted_proxies http.h2c https.listen
     https.certificates.cert https.certificates.key
@@ -522,7 +515,7 @@ fn every_key_of_the_protocol_is_known() {
     for path in PROMISED.split_whitespace() {
         let (section, key) = path.rsplit_once('.').unwrap_or(("", path));
         let is_known = schema::section(section).is_some_and(|section| section.key(key).is_some());
-        assert!(is_known || schema::is_not_yet(path) || schema::is_not_yet(section), "{path}");
+        assert!(is_known, "{path}");
     }
 }
 

@@ -138,6 +138,8 @@ impl<F: FnMut(Effects)> Task<F> {
         if self.registered.len() < MEASURED_MAX {
             self.registered.extend(effects.registered);
         }
+        effects.apps.iter().for_each(|effect| self.metrics.control.app(effect));
+        effects.ignored.into_iter().for_each(|why| self.metrics.control.app_news_ignored(why));
         self.settled.append(&mut effects.settled);
         (self.then)(effects);
     }

@@ -28,6 +28,42 @@ pub fn write(
         Compat::Gorouter => (TEXT, gorouter::body(error, status, reason(status), request)),
     };
     head(error, status, id, content_type, body.len(), out);
+    end(begin, &body, request, version, keep_alive, out)
+}
+
+/// An answer that is no error, or one with a page of its own.
+#[derive(Debug)]
+pub struct Page<'a, V> {
+    /// Its status.
+    pub status: u16,
+    /// Its fields but for the length, the request's id and the connection.
+    pub fields: &'a [(&'static str, V)],
+    /// Its body.
+    pub body: &'a [u8],
+}
+
+/// Writes `page` to `out`; how many bytes of it are its head.
+pub fn write_page(
+    page: &Page<'_, impl AsRef<str>>,
+    request_id: &[u8; 36],
+    request: &Head,
+    version: Version,
+    keep_alive: bool,
+    out: &mut Vec<u8>,
+) -> usize {
+    let begin = out.len();
+    let id = std::str::from_utf8(request_id).unwrap_or_default();
+    let (status, length) = (page.status, page.body.len());
+    write!(out, "HTTP/1.1 {status} {}\r\nContent-Length: {length}\r\nX-Vcap-Request-Id: {id}\r\n", reason(status))
+        .expect("a vector takes every write");
+    for (name, value) in page.fields {
+        write!(out, "{name}: {}\r\n", value.as_ref()).expect("a vector takes every write");
+    }
+    end(begin, page.body, request, version, keep_alive, out)
+}
+
+/// Ends the head that began at `begin`, and adds the body if there is to be one.
+fn end(begin: usize, body: &[u8], request: &Head, version: Version, keep_alive: bool, out: &mut Vec<u8>) -> usize {
     match (version, keep_alive) {
         (_, false) => out.extend_from_slice(b"Connection: close\r\n"),
         (Version::Http10, true) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
@@ -36,7 +72,7 @@ pub fn write(
     out.extend_from_slice(b"\r\n");
     let head_bytes = out.len() - begin;
     if request.method_kind() != Method::Head {
-        out.extend_from_slice(&body);
+        out.extend_from_slice(body);
     }
     head_bytes
 }
@@ -69,6 +105,9 @@ fn head(error: &ProxyError, status: u16, id: &str, content_type: &str, length: u
          X-Content-Type-Options: nosniff\r\n"
     )
     .expect("a vector takes every write");
+    if let Some(seconds) = error.retry_after() {
+        write!(out, "Retry-After: {seconds}\r\n").expect("a vector takes every write");
+    }
     for (name, value) in error.extra_fields() {
         write!(out, "{name}: {value}\r\n").expect("a vector takes every write");
     }

@@ -1,6 +1,7 @@
 //! Everything that can go wrong with a request, and what follows from it: status, header values, retry, label.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::balance::Outcome;
@@ -34,6 +35,20 @@ pub enum ProxyError {
     /// The route is known, but nobody serves it.
     #[error("no instance serves this route at the moment")]
     NoEndpoints,
+    /// The app is asleep or starting, and the request does not wait for it (any longer).
+    #[error("the app is asleep and being woken")]
+    AppWaking {
+        /// Seconds until another try is worth while.
+        retry_after: u64,
+    },
+    /// The app could not be started.
+    #[error("the app could not be started: {why}")]
+    AppFailed {
+        /// In the words of whoever starts apps.
+        why: Arc<str>,
+        /// Seconds until another try is worth while.
+        retry_after: u64,
+    },
     /// Every instance is at `max_conns`.
     #[error("every instance of this route is at its connection limit")]
     ConnectionLimit,
@@ -137,7 +152,7 @@ impl ProxyError {
             Self::ClientGone => 499,
             Self::RouteService => 502,
             Self::Endpoint(cause) => cause.status(),
-            Self::NoEndpoints | Self::ConnectionLimit => 503,
+            Self::NoEndpoints | Self::ConnectionLimit | Self::AppWaking { .. } | Self::AppFailed { .. } => 503,
             Self::EndpointTimeout => timeout_status,
         }
     }
@@ -153,6 +168,8 @@ impl ProxyError {
             Self::UnknownRoute | Self::UnknownInstance => "unknown_route".into(),
             Self::RouteService => "route_service_unsupported".into(),
             Self::NoEndpoints => "no_endpoints".into(),
+            Self::AppWaking { .. } => "app_waking".into(),
+            Self::AppFailed { .. } => "app_failed".into(),
             Self::ConnectionLimit => "Connection Limit Reached".into(),
             Self::MalformedInstanceHeader => "invalid_cf_app_instance_header".into(),
             Self::Endpoint(cause) => format!("endpoint_failure ({cause})"),
@@ -173,6 +190,8 @@ impl ProxyError {
             Self::UnknownInstance => "unknown_instance",
             Self::RouteService => "route_service_unsupported",
             Self::NoEndpoints => "no_endpoints",
+            Self::AppWaking { .. } => "app_waking",
+            Self::AppFailed { .. } => "app_failed",
             Self::ConnectionLimit => "connection_limit_reached",
             Self::MalformedInstanceHeader => "invalid_cf_app_instance_header",
             Self::Endpoint(_) => "endpoint_failure",
@@ -189,6 +208,8 @@ impl ProxyError {
             Self::ConnectMethod => Some("connect"),
             Self::UnknownRoute
             | Self::NoEndpoints
+            | Self::AppWaking { .. }
+            | Self::AppFailed { .. }
             | Self::ConnectionLimit
             | Self::MalformedInstanceHeader
             | Self::UnknownInstance
@@ -212,6 +233,8 @@ impl ProxyError {
             | Self::ConnectMethod
             | Self::UnknownRoute
             | Self::NoEndpoints
+            | Self::AppWaking { .. }
+            | Self::AppFailed { .. }
             | Self::ConnectionLimit
             | Self::MalformedInstanceHeader
             | Self::UnknownInstance
@@ -234,6 +257,8 @@ impl ProxyError {
             | Self::ConnectMethod
             | Self::UnknownRoute
             | Self::NoEndpoints
+            | Self::AppWaking { .. }
+            | Self::AppFailed { .. }
             | Self::ConnectionLimit
             | Self::MalformedInstanceHeader
             | Self::UnknownInstance
@@ -263,10 +288,20 @@ impl ProxyError {
             | Self::UnknownInstance
             | Self::RouteService
             | Self::NoEndpoints
+            | Self::AppWaking { .. }
+            | Self::AppFailed { .. }
             | Self::ConnectionLimit
             | Self::MalformedInstanceHeader
             | Self::Endpoint(_)
             | Self::EndpointTimeout => false,
+        }
+    }
+
+    /// `Retry-After` in seconds, where it depends on the case.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::AppWaking { retry_after } | Self::AppFailed { retry_after, .. } => Some(*retry_after),
+            _other => None,
         }
     }
 
@@ -275,6 +310,7 @@ impl ProxyError {
         match self {
             Self::EmptyHost => &[("Cache-Control", "public,max-age=2")],
             Self::UnknownRoute => &[("Cache-Control", "no-cache, no-store")],
+            Self::AppWaking { .. } | Self::AppFailed { .. } => &[("Cache-Control", "no-store"), ("Vary", "Accept")],
             Self::NoEndpoints => &[("Retry-After", "5"), ("Cache-Control", "no-cache, no-store")],
             Self::ConnectionLimit => &[("Retry-After", "1"), ("Cache-Control", "no-cache, no-store")],
             _other => &[],

@@ -337,7 +337,7 @@ fn download_failed(fault: Fault) -> ProxyError {
 /// to them. After a second of waiting an interim response (harmless to any HTTP/1.1 client) makes the difference: a
 /// closed socket answers it with a reset.
 #[derive(Debug, Default)]
-struct Watch {
+pub struct Watch {
     check: Option<Pin<Box<Sleep>>>,
     probed: bool,
 }
@@ -363,7 +363,7 @@ impl Watch {
     }
 
     /// Ready once the client is known to be gone; to be called while it waits for a response head.
-    fn poll_gone(&mut self, cx: &mut Context<'_>, link: &mut Link, version: Version) -> Poll<()> {
+    pub fn poll_gone(&mut self, cx: &mut Context<'_>, link: &mut Link, version: Version) -> Poll<()> {
         if self.poll_ended(cx, link).is_ready() {
             return Poll::Ready(());
         }

@@ -21,6 +21,7 @@ pub fn body(error: &ProxyError, status: u16, reason: &str, request: &Head) -> Ve
         ProxyError::Endpoint(_) | ProxyError::EndpointTimeout => {
             "Registered endpoint failed to handle the request.".into()
         }
+        ProxyError::AppWaking { .. } | ProxyError::AppFailed { .. } => format!("{error}."), // gorouter knows no such thing
         ProxyError::BadRequest(_)
         | ProxyError::HeadTooLarge(_)
         | ProxyError::BodyTooLarge

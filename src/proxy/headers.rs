@@ -272,6 +272,7 @@ mod tests {
     fn settings(toml: &str) -> Settings {
         Settings::of(
             &Config::from_toml(&format!("tracing.w3c = false\n{toml}")).expect("the settings of a test are valid"),
+            Default::default(),
         )
     }
 

@@ -1,6 +1,7 @@
 //! The data plane: accepts, looks up, picks, forwards, retries, finishes. Each worker thread owns its world.
 
 pub mod answer;
+mod asleep;
 pub mod body;
 pub mod buffers;
 pub mod connection;

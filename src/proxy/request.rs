@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer;
+use super::asleep::{self, Door};
 use super::body::{Download, Upload};
 use super::connection::{After, Client, Counts};
 use super::error::{Cause, ProxyError};
@@ -23,6 +24,7 @@ use crate::domain::endpoint::{Endpoint, Protocol};
 use crate::domain::moment::Moment;
 use crate::domain::retry::{Replay, Retry, judge};
 use crate::domain::table::snapshot::{Found, Pool};
+use crate::domain::wake::{self, Knock, LiveApp, Stage};
 use crate::http1::{Framing, Head, Method, Name, Version, framing, write};
 use crate::telemetry::access_log::Ending;
 use crate::telemetry::metrics::Sticky;
@@ -40,6 +42,8 @@ pub struct Trip {
     pub pool: Option<Arc<Pool>>,
     /// Who answered, or was tried last.
     pub endpoint: Option<Arc<Endpoint>>,
+    /// Counts it for its app, once it is on its way to an instance.
+    pub usage: Option<wake::InFlight<Arc<LiveApp>>>,
     /// Attempts made.
     pub attempts: u32,
     /// From the start to the response head.
@@ -110,28 +114,44 @@ impl Drop for Told<'_> {
     }
 }
 
-/// Route, pick, forward, retry, deliver.
+/// Route, wait for the app if it is asleep, pick, forward, retry, deliver.
 async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &mut Trip) -> Result<After, ProxyError> {
     let settings = worker.settings();
     let body = framing::of_request(request).map_err(ProxyError::BadRequest)?;
     if is_health_check(request, &settings) {
         return Ok(tell_health(worker, client, request, trip, &settings).await);
     }
-    let pool = route(worker, request)?;
-    trip.pool = Some(pool.clone());
-    let limits = settings.for_route(&pool.settings);
-    let mut upload = admit(body, &limits, &settings)?;
-    let wanted = Wanted::of(request, &pool, &settings)?;
+    let mut now = worker.now();
+    let mut door = Door::default();
+    let (pool, limits, mut upload, wanted, mut endpoint) = loop {
+        let pool = route(worker, request)?;
+        trip.pool = Some(pool.clone());
+        let limits = settings.for_route(&pool.settings);
+        let upload = admit(body, &limits, &settings)?;
+        let wanted = Wanted::of(request, &pool, &settings)?;
+        let app = match pool.asleep() {
+            Some(app) => app.clone(),
+            None => {
+                let endpoint = choose(worker, &pool, &wanted, &settings, &Tried::default(), now)?;
+                match begin(worker, request, &settings, trip, &pool, &endpoint, now) {
+                    Begun::Awake => break (pool, limits, upload, wanted, endpoint),
+                    Begun::Asleep => endpoint.live_app.clone(),
+                }
+            }
+        };
+        if let Some(after) = door.meet(worker, client, request, &settings, trip, &app, &pool.route).await? {
+            return Ok(after);
+        }
+        now = worker.now();
+    };
     let replay = Replay { idempotent: headers::is_idempotent(request), replayable: true };
     headers::towards_instances(request, &trip.client_facts(client, worker.dice.borrow_mut().bits()), &settings)
         .map_err(ProxyError::HeadTooLarge)?;
-    let mut now = worker.now();
     worker.retries.request(now);
 
     let mut response = worker.heads.lend();
     let mut tried = Tried::default();
     loop {
-        let endpoint = choose(worker, &pool, &wanted, &settings, &tried, now)?;
         if endpoint.route_service.is_some() {
             return Err(ProxyError::RouteService);
         }
@@ -141,6 +161,7 @@ async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &
         match attempt.send(client, request, &mut upload, &mut response, &mut in_flight).await {
             Ok(instance) => {
                 trip.answered(&response, &in_flight, worker.now());
+                door.passed();
                 let delivery = Delivery { worker, settings: &settings, limits: &limits, wanted: &wanted };
                 return delivery.run(client, request, upload, &mut response, instance, in_flight, trip).await;
             }
@@ -162,6 +183,7 @@ async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &
                     Retry::OtherEndpoint | Retry::Never => return Err(error),
                 }
                 upload.rewind();
+                endpoint = choose(worker, &pool, &wanted, &settings, &tried, now)?;
             }
         }
     }
@@ -178,6 +200,39 @@ fn route(worker: &Worker, request: &Head) -> Result<Arc<Pool>, ProxyError> {
         Found::Empty(_) => Err(ProxyError::NoEndpoints),
         Found::Nothing => Err(ProxyError::UnknownRoute),
     })
+}
+
+/// Whether the app of a picked endpoint is as awake as the snapshot says.
+enum Begun {
+    Awake,
+    Asleep,
+}
+
+/// Counts the request for its app. From here on the app is not put to sleep without this request being seen.
+fn begin(
+    worker: &Worker,
+    request: &Head,
+    settings: &Settings,
+    trip: &mut Trip,
+    pool: &Pool,
+    endpoint: &Endpoint,
+    now: Moment,
+) -> Begun {
+    let app = &endpoint.live_app;
+    if asleep::is_ignored(request, settings) {
+        return if app.stage().is_asleep() { Begun::Asleep } else { Begun::Awake };
+    }
+    let usage = LiveApp::begin(app.clone(), now);
+    match usage.stage() {
+        Stage::Awake => {}
+        Stage::Parking => worker.knock(app, &pool.route, Knock::Visit),
+        Stage::Sleeping | Stage::Starting | Stage::Failed => {
+            usage.withdraw();
+            return Begun::Asleep;
+        }
+    }
+    trip.usage = Some(usage);
+    Begun::Awake
 }
 
 fn admit(body: Framing, limits: &RouteLimits, settings: &Settings) -> Result<Upload, ProxyError> {
@@ -458,6 +513,7 @@ impl Delivery<'_> {
         self.write_head(client, response, trip);
         count(in_flight.pool(), trip.status);
         self.worker.metrics.tunnel_opened();
+        trip.usage.iter_mut().for_each(|usage| usage.became_tunnel());
         let end = tunnel::carry(client, &mut instance, self.settings.timeouts.tunnel_idle).await;
         self.worker.metrics.tunnel_closed();
         trip.ending = match end {
@@ -526,13 +582,14 @@ async fn give_answer(
     if let Some(pool) = &trip.pool {
         count(pool, trip.status);
     }
+    if let Some(usage) = &mut trip.usage {
+        usage.failed(trip.status);
+    }
     if matches!(error, ProxyError::ClientGone) {
         trip.broken(error);
         return After::Abort;
     }
-    // A body that nobody has read would be taken for the next request.
-    let unread = !matches!(framing::of_request(request), Ok(Framing::None));
-    let keep_alive = !error.spoils_connection() && !unread && client.stays && !worker.connections.is_winding_down();
+    let keep_alive = !error.spoils_connection() && may_stay(worker, client, request);
     let out = client.link.out();
     let head_bytes = answer::write(&error, &settings, &trip.request_id, request, client.version, keep_alive, out);
     trip.head_bytes = head_bytes as u64;
@@ -543,8 +600,16 @@ async fn give_answer(
     deliver(client, trip, &settings, keep_alive).await
 }
 
+/// Whether the client's connection can carry another request after an answer that the router makes without having read
+/// this one's body.
+pub fn may_stay(worker: &Worker, client: &Client, request: &Head) -> bool {
+    // A body that nobody has read would be taken for the next request.
+    let unread = !matches!(framing::of_request(request), Ok(Framing::None));
+    !unread && client.stays && !worker.connections.is_winding_down()
+}
+
 /// Sends an answer of ours that has been written.
-async fn deliver(client: &mut Client, trip: &mut Trip, settings: &Settings, keep_alive: bool) -> After {
+pub async fn deliver(client: &mut Client, trip: &mut Trip, settings: &Settings, keep_alive: bool) -> After {
     client.patience.set(settings.timeouts.idle_body);
     let Client { link, patience, .. } = client;
     let flushed = patience.limit(|cx| link.poll_flush(cx)).await;
@@ -578,7 +643,7 @@ async fn tell_health(
 }
 
 /// Counts an answer for its route.
-fn count(pool: &Pool, status: u16) {
+pub fn count(pool: &Pool, status: u16) {
     pool.fleet.count_response(status);
 }
 
@@ -590,6 +655,7 @@ impl Trip {
             request_id: worker.request_id(),
             pool: None,
             endpoint: None,
+            usage: None,
             attempts: 0,
             time_to_head: None,
             upstream: None,
@@ -621,6 +687,9 @@ impl Trip {
     fn answered(&mut self, response: &Head, in_flight: &InFlight, now: Moment) {
         debug_assert!(response.status() >= 200 || response.status() == 101);
         self.upstream = in_flight.took();
+        if let Some(usage) = &mut self.usage {
+            usage.answered(response.status(), self.upstream.unwrap_or_default());
+        }
         self.time_to_head = if self.attempts == 1 { self.upstream } else { Some(now.since(self.started)) };
     }
 

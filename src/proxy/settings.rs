@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::pages::LoadingPage;
 use crate::config::{Compat, Config, ForwardedConfig, RewriteConfig, StickyConfig, TimeoutsConfig, TracingConfig};
 use crate::domain::table::snapshot::RouteSettings;
+use crate::domain::wake::Ignore;
 use crate::http1::Limits;
 
 /// Settings of the data plane.
@@ -45,6 +47,21 @@ pub struct Settings {
     pub tracing: TracingConfig,
     /// Changes to responses.
     pub rewrite: RewriteConfig,
+    /// Visitors of sleeping apps.
+    pub wake: WakeSettings,
+}
+
+/// What visitors of sleeping apps get.
+#[derive(Clone, Debug)]
+pub struct WakeSettings {
+    /// How long a request waits.
+    pub hold: Duration,
+    /// How many wait for one app.
+    pub held_max: usize,
+    /// Whose requests neither wake an app nor count as its use.
+    pub ignore: Ignore,
+    /// What people see meanwhile.
+    pub page: LoadingPage,
 }
 
 /// The limits that hold for one request, those of its route taken into account.
@@ -63,8 +80,8 @@ pub struct RouteLimits {
 }
 
 impl Settings {
-    /// As configured.
-    pub fn of(config: &Config) -> Settings {
+    /// As configured, with the loading page that the configuration names.
+    pub fn of(config: &Config, page: LoadingPage) -> Settings {
         Settings {
             head_limits: Limits {
                 head_bytes: config.limits.head_bytes as usize,
@@ -85,6 +102,12 @@ impl Settings {
             forwarded: config.forwarded.clone(),
             tracing: config.tracing,
             rewrite: config.rewrite.clone(),
+            wake: WakeSettings {
+                hold: config.wake.hold,
+                held_max: config.wake.held_max,
+                ignore: config.wake.ignore.clone(),
+                page,
+            },
         }
     }
 

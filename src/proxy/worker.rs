@@ -14,7 +14,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::buffers::BufferPool;
@@ -30,6 +30,7 @@ use crate::domain::dice::Dice;
 use crate::domain::moment::Moment;
 use crate::domain::retry::Budget;
 use crate::domain::table::snapshot::Snapshot;
+use crate::domain::wake::{Happening, Knock, LiveApp};
 use crate::http1::{Head, Name, Version};
 use crate::runtime::clock::{Clock, Present};
 use crate::runtime::published::{Published, Reader};
@@ -69,6 +70,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// What keeps retries from becoming a storm.
     pub retries: Arc<Budget>,
+    /// Tells the control plane who wants a sleeping app.
+    pub happenings: mpsc::Sender<Happening>,
 }
 
 /// One worker's world. Nothing in it is shared with another thread but through `Shared`.
@@ -90,6 +93,7 @@ pub struct Worker {
     pub metrics: Shard,
     /// The budget of all workers.
     pub retries: Arc<Budget>,
+    happenings: mpsc::Sender<Happening>,
     log: RefCell<LogBuffer>,
     routes: RefCell<Reader<Snapshot>>,
     settings: RefCell<Reader<Settings>>,
@@ -122,6 +126,16 @@ impl Worker {
         tokio::task::spawn_local(self.clock.ticking(task));
     }
 
+    /// Somebody stands before `app` and asks for the route `uri`: the control plane is told, if that is news to it.
+    pub fn knock(&self, app: &LiveApp, uri: &Arc<str>, knock: Knock) {
+        if app.knock(knock, self.now()) {
+            let wanted = Happening::Wanted { app: app.app().clone(), uri: uri.clone() };
+            if self.happenings.try_send(wanted).is_err() {
+                app.not_told();
+            }
+        }
+    }
+
     /// A random UUID (version 4, RFC 9562) in its usual form.
     pub fn request_id(&self) -> [u8; 36] {
         let mut dice = self.dice.borrow_mut();
@@ -134,6 +148,9 @@ impl Worker {
         let counts = client.counts();
         let bytes_in = counts.received - counted.received;
         let bytes_out = (counts.delivered - counted.delivered).saturating_sub(trip.head_bytes);
+        if let Some(usage) = &trip.usage {
+            usage.moved(bytes_in, bytes_out);
+        }
         self.metrics.request(&Finished {
             status: trip.status,
             duration,
@@ -348,6 +365,7 @@ async fn serve(shared: &Shared, belongings: Belongings) {
         dice: RefCell::new(Dice::seeded(belongings.seed)),
         metrics: shared.metrics.shard(),
         retries: shared.retries.clone(),
+        happenings: shared.happenings.clone(),
         log: RefCell::new(belongings.log),
         routes: RefCell::new(Reader::new(shared.routes.clone())),
         settings: RefCell::new(Reader::new(shared.settings.clone())),

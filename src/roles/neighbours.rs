@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use crate::adapters::resolver::Resolver;
 use crate::control::plane::Effects;
+use crate::domain::endpoint::Endpoint;
 use crate::domain::wake::{Ask, Effect, Happening};
 use crate::telemetry::metrics::Metrics;
 
@@ -14,6 +15,8 @@ use crate::telemetry::metrics::Metrics;
 pub(super) struct Neighbours {
     /// Resolves the names of instances.
     pub(super) names: Resolver,
+    /// Finds out who answers.
+    pub(super) probes: mpsc::Sender<Arc<Endpoint>>,
     /// Starts apps.
     pub(super) asks: mpsc::Sender<Ask>,
     /// Shares with other routers what becomes of sleeping apps.
@@ -29,6 +32,10 @@ impl Neighbours {
     pub(super) fn hear(&self, effects: Effects) {
         for endpoint in effects.changes.arrived.iter().filter(|endpoint| endpoint.has_name()) {
             self.names.offer(endpoint);
+        }
+        for endpoint in effects.probes {
+            // A full queue is no loss: the instance is offered again with its next sign of life.
+            let _full = self.probes.try_send(endpoint);
         }
         effects.apps.into_iter().for_each(|effect| self.act(effect));
     }

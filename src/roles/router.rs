@@ -11,11 +11,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::neighbours::Neighbours;
-use super::wiring;
+use super::wiring::{self, BadPage};
 use crate::adapters::admin::{self, Admin, AdminSocket, Health};
 use crate::adapters::bus::{self, Bus, embedded::Embedded, memory};
-use crate::adapters::resolver;
 use crate::adapters::starter::{self, Starter};
+use crate::adapters::{probe, resolver};
 use crate::config::{Config, LogConfig, LogFormat, LogLevel, WakeStart};
 use crate::control::event::Event;
 use crate::control::plane::ControlPlane;
@@ -26,6 +26,7 @@ use crate::domain::protocol::envelope::Outgoing;
 use crate::domain::protocol::rejection::Rejection;
 use crate::domain::retry::Budget;
 use crate::domain::table::snapshot::Snapshot;
+use crate::domain::wake::LiveApps;
 use crate::proxy::settings::Settings;
 use crate::proxy::tls::keeper::{Keeper, Problems};
 use crate::proxy::worker::{self, Belongings, Listeners, Over, Shared};
@@ -100,6 +101,9 @@ pub enum StartError {
     /// Whoever starts apps cannot be spoken to.
     #[error("{0}")]
     Starter(String),
+    /// The loading page cannot be used.
+    #[error(transparent)]
+    Page(#[from] BadPage),
 }
 
 /// Why a configuration was not taken over.
@@ -111,6 +115,9 @@ pub enum ReloadError {
     /// A static route is none.
     #[error("a route of the configuration cannot be: {0}")]
     Route(#[from] Rejection),
+    /// The loading page cannot be used.
+    #[error(transparent)]
+    Page(#[from] BadPage),
 }
 
 /// A router that runs. Dropping it leaves it running; `leave` ends it.
@@ -128,6 +135,8 @@ pub struct Running {
     pub embedded: Option<Embedded>,
     /// The routes as workers see them.
     pub routes: Arc<Published<Snapshot>>,
+    /// What the workers share about each app.
+    pub apps: Arc<LiveApps>,
     /// All counters.
     pub metrics: Arc<Metrics>,
     /// The clock of the process.
@@ -138,6 +147,7 @@ pub struct Running {
     settings: Arc<Published<Settings>>,
     tls: Arc<Keeper>,
     admin_settings: Arc<Published<admin::Settings>>,
+    probe_settings: Arc<Published<probe::Settings>>,
     events: mpsc::Sender<Event>,
     access_log: AccessLog,
     workers: Vec<JoinHandle<()>>,
@@ -160,7 +170,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (conductor, phase) = shutdown::channel();
     let metrics = Metrics::new(config.admin.routes_in_metrics);
     let routes = Published::new(Snapshot::empty(Keyed::new(secret)));
-    let settings = Published::new(Settings::of(&config));
+    let settings = Published::new(Settings::of(&config, wiring::loading_page(&config)?));
+    let probe_settings = Published::new(wiring::probe(&config));
     let admin_settings = Published::new(admin::Settings::of(&config));
 
     let tls = Keeper::load(&config, &metrics)?;
@@ -210,6 +221,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     if let Some(snapshot) = plane.snapshot(clock.now()) {
         routes.publish(snapshot);
     }
+    let apps = plane.live_apps().clone();
     let joints = Joints {
         bus: attached.events,
         events: events_inbox,
@@ -220,7 +232,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         clock,
     };
     let names = resolver::start(routes.clone(), Dice::seeded(dice.bits()));
-    let neighbours = Neighbours { names, asks, effects, happenings, metrics: metrics.clone() };
+    let probes = probe::start(probe_settings.clone(), happenings.clone(), Dice::seeded(dice.bits()));
+    let neighbours =
+        Neighbours { names, probes, asks, effects, happenings: happenings.clone(), metrics: metrics.clone() };
     tokio::spawn(control::run(plane, joints, move |effects| neighbours.hear(effects)));
 
     let health = Health::new(phase.clone());
@@ -233,6 +247,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         shutdown: phase,
         metrics: metrics.clone(),
         retries: Arc::new(Budget::new(config.retry.budget_share, config.retry.budget_per_second)),
+        happenings: happenings.clone(),
         primed,
     };
     let sockets = handles(&listeners).map_err(StartError::Worker)?;
@@ -256,6 +271,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         Admin {
             metrics: metrics.clone(),
             routes: routes.clone(),
+            apps: apps.clone(),
+            happenings,
             settings: admin_settings.clone(),
             bus: attached.outgoing.clone(),
             bus_state: attached.state.clone(),
@@ -273,6 +290,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         bus,
         embedded,
         routes,
+        apps,
         metrics,
         clock,
         conductor,
@@ -280,6 +298,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         settings,
         tls,
         admin_settings,
+        probe_settings,
         events,
         access_log,
         workers,
@@ -374,6 +393,7 @@ impl Running {
     pub async fn reload(&mut self, mut newer: Config, level: Option<&LevelHandle>) -> Result<(), ReloadError> {
         newer.wake.start = self.config.wake.start.clone(); // stays until a restart; others must not be told otherwise
         let configured = wiring::configured(&newer)?;
+        let page = wiring::loading_page(&newer)?;
         let (tls, wanted) = (self.tls.clone(), newer.clone());
         tokio::task::spawn_blocking(move || tls.replace(&wanted)).await.expect("reading files does not panic")?;
         let changes = self.config.changes(&newer);
@@ -385,7 +405,8 @@ impl Running {
         {
             tracing::warn!(%error, "the log level stays as it was");
         }
-        self.settings.publish(Arc::new(Settings::of(&newer)));
+        self.settings.publish(Arc::new(Settings::of(&newer, page)));
+        self.probe_settings.publish(Arc::new(wiring::probe(&newer)));
         self.admin_settings.publish(Arc::new(admin::Settings::of(&newer)));
         let _stopped = self.events.send(configured).await;
         tracing::info!(keys = changes.live.join(", "), "configuration reloaded");
@@ -439,6 +460,7 @@ impl Running {
 /// # Errors
 /// Everything that is wrong with them.
 pub fn check_files(config: &Config) -> Result<(), StartError> {
+    wiring::loading_page(config)?;
     Keeper::check(config)?;
     Starter::new(&config.wake.start).map(drop).map_err(StartError::Starter)
 }

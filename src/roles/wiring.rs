@@ -1,10 +1,12 @@
 //! From the configuration to what each part of the router needs of it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::adapters::probe;
 use crate::config::{AccessLogConfig, AccessLogFormat, AccessLogPath, Config, StaticRoute};
-use crate::config::{Isolation as Segments, TableConfig, WakeStart};
+use crate::config::{Isolation as Segments, TableConfig, WakeConfig, WakeStart};
 use crate::control::event::{AppSettings, Event};
 use crate::domain::protocol::life::RouterStart;
 use crate::domain::protocol::register::Registration;
@@ -12,6 +14,7 @@ use crate::domain::protocol::rejection::Rejection;
 use crate::domain::protocol::route_uri::RouteUri;
 use crate::domain::table::settings::{ConfiguredRoute, Isolation, TableSettings};
 use crate::domain::wake;
+use crate::proxy::pages::{BadTemplate, LoadingPage};
 use crate::telemetry::access_log::{Destination, Format};
 
 /// What the router says about itself on the bus: a new id for every process.
@@ -73,8 +76,61 @@ pub fn configured(config: &Config) -> Result<Event, Rejection> {
 
 /// Sleep and wake.
 fn apps(config: &Config) -> AppSettings {
-    let wake = wake::Settings { asks_over_bus: config.wake.start == WakeStart::Nats, ..wake::Settings::default() };
-    AppSettings { wake, ..AppSettings::default() }
+    let asks_over_bus = config.wake.start == WakeStart::Nats;
+    let WakeConfig { retry, retry_max, deadline, tries, retry_failed_after, release_concurrency, .. } = config.wake;
+    AppSettings {
+        wake: wake::Settings {
+            retry,
+            retry_max,
+            deadline,
+            tries,
+            retry_failed_after,
+            asks_over_bus,
+            ..wake::Settings::default()
+        },
+        stats_every: config.stats.interval,
+        release_concurrency,
+    }
+}
+
+/// What makes an instance of a sleeping app ready.
+pub fn probe(config: &Config) -> probe::Settings {
+    probe::Settings { path: config.wake.probe_path.clone() }
+}
+
+/// Why the operator's loading page cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BadPage {
+    /// It cannot be read.
+    #[error("wake.page: cannot read {path}: {cause}", path = path.display())]
+    Unreadable {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// It is no template.
+    #[error("wake.page: {path}: {cause}", path = path.display())]
+    Bad {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: BadTemplate,
+    },
+}
+
+/// The loading page: the operator's own, else the one that is built in.
+///
+/// # Errors
+/// It cannot be read, or is no template.
+pub fn loading_page(config: &Config) -> Result<LoadingPage, BadPage> {
+    let Some(path) = config.wake.page.clone() else { return Ok(LoadingPage::default()) };
+    match std::fs::read(&path) {
+        Ok(source) => LoadingPage::from_template(&source).map_err(|cause| BadPage::Bad { path, cause }),
+        Err(cause) => Err(BadPage::Unreadable { path, cause }),
+    }
 }
 
 /// Static routes.

@@ -128,6 +128,25 @@ families! {
     ACCESS_LOG_DROPPED: Counter "weighbridge_access_log_dropped_total" []
         "Access log records lost because the disk or pipe behind it was too slow or failed.";
 
+    APPS: Gauge "weighbridge_apps" ["state"]
+        "Apps that have an instance or sleep, by state.";
+    APP_SLEEPS: Counter "weighbridge_app_sleeps_total" []
+        "Times that an app fell asleep.";
+    APP_START_FAILURES: Counter "weighbridge_app_start_failures_total" []
+        "Sleeping apps that could not be started, after all tries. An operator wants to hear of these.";
+    APP_WAKE_TIME: Histogram "weighbridge_app_wake_seconds" []
+        "Time from the first visit of a sleeping app until an instance answered.";
+    APP_WAKES: Counter "weighbridge_app_wakes_total" ["reason"]
+        "Apps that woke up: visited (somebody had asked for them) or started (nobody had).";
+    APP_IGNORED: Counter "weighbridge_app_news_ignored_total" ["reason"]
+        "News about sleeping apps that had no effect: stale, repeated, out_of_place, leaving (a last sign of life), too_many.";
+    APP_HELD: Counter "weighbridge_app_requests_held_total" []
+        "Requests that waited for a sleeping app.";
+    APP_WAITING: Gauge "weighbridge_app_requests_waiting" []
+        "Requests that wait for a sleeping app now.";
+    APP_REFUSED: Counter "weighbridge_app_requests_refused_total" ["reason"]
+        "Requests for sleeping apps answered 503: too_many waiting, waited too_long, the start failed, or their sender is ignored.";
+
     ROUTES: Gauge "weighbridge_routes" []
         "Routes in the table.";
     ENDPOINTS: Gauge "weighbridge_endpoints" ["state"]

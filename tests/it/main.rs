@@ -23,4 +23,5 @@ mod sticky;
 mod strict;
 mod tls;
 mod upheavals;
+mod wake;
 mod wire;

@@ -20,6 +20,7 @@ use crate::domain::balance::Wish;
 use crate::domain::balance::score::ScoreConfig;
 use crate::domain::protocol::envelope::Outgoing;
 use crate::domain::table::snapshot::Snapshot;
+use crate::domain::wake::{Happening, LiveApps};
 use crate::runtime::bus_state::{BusState, Dropped};
 use crate::runtime::clock::Clock;
 use crate::runtime::published::Published;
@@ -35,6 +36,10 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// The route table.
     pub routes: Arc<Published<Snapshot>>,
+    /// What the workers share about each app.
+    pub apps: Arc<LiveApps>,
+    /// Tells the control plane whom to wake.
+    pub happenings: mpsc::Sender<Happening>,
     /// What it takes to read the table as the proxy does.
     pub settings: Arc<Published<Settings>>,
     /// The way onto the bus.
@@ -61,7 +66,7 @@ impl Admin {
             sent: self.bus_state.sent(),
             dropped: Dropped::ALL.map(|reason| (reason.label(), self.bus_state.dropped(reason))).into(),
         };
-        self.metrics.text(&self.routes.get(), &bus, self.clock.now())
+        self.metrics.text(&self.routes.get(), &self.apps, &bus, self.clock.now())
     }
 }
 

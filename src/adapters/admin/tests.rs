@@ -41,6 +41,8 @@ impl Port {
         let mut admin = Admin {
             metrics: Metrics::new(10),
             routes: Published::new(table(&[], &[])),
+            apps: Arc::default(),
+            happenings: mpsc::channel(1).0,
             settings: Published::new(settings),
             bus: outgoing,
             bus_state: Arc::default(),

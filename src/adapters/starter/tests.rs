@@ -71,6 +71,7 @@ impl Rig {
         let text = self.metrics.text(
             &crate::domain::table::snapshot::Snapshot::empty(crate::domain::hash::Keyed::new(1)),
             &Default::default(),
+            &Default::default(),
             crate::domain::moment::Moment::START,
         );
         text.contains(&format!("weighbridge_wake_asks_total{{outcome=\"{outcome}\"}}"))

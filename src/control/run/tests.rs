@@ -93,7 +93,12 @@ async fn what_is_refused_is_counted_and_stops_nothing() {
     }
     router.register("shop.test").await;
     router.until_found("shop.test").await;
-    let text = router.metrics.text(router.routes.latest().as_ref(), &BusCounts::default(), Clock::new().now());
+    let text = router.metrics.text(
+        router.routes.latest().as_ref(),
+        &Default::default(),
+        &BusCounts::default(),
+        Clock::new().now(),
+    );
     let counted = r#"weighbridge_bus_messages_rejected_total{subject="router.register",reason="not_json"} 3"#;
     assert!(text.contains(counted), "{text}");
 }

@@ -131,15 +131,6 @@ impl Apps {
         self.episodes.values().filter_map(|timed| timed.episode.as_message())
     }
 
-    /// How many apps are at each stage (in the order of `Stage::ALL`), of those that were ever asked to sleep.
-    pub fn count(&self) -> [usize; 5] {
-        let mut counts = [0; 5];
-        for timed in self.episodes.values() {
-            counts[timed.episode.stage() as usize] += 1;
-        }
-        counts
-    }
-
     /// When `Happening::Tick` is due next.
     pub fn due(&self) -> Option<Moment> {
         self.due.first().map(|(moment, _)| *moment)

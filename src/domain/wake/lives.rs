@@ -39,6 +39,16 @@ impl LiveApps {
         self.by_id.lock().values().cloned().collect()
     }
 
+    /// How many there are at each stage (in the order of `Stage::ALL`), and how many requests wait for them.
+    pub fn count(&self) -> ([usize; 5], usize) {
+        let (mut stages, mut waiting) = ([0; 5], 0);
+        for live in self.by_id.lock().values() {
+            stages[live.stage() as usize] += 1;
+            waiting += live.held();
+        }
+        (stages, waiting)
+    }
+
     /// Lets go of those that nobody holds any more.
     pub fn sweep(&self) {
         self.by_id.lock().retain(|_, live| Arc::strong_count(live) > 1);

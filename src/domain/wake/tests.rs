@@ -324,15 +324,15 @@ fn forgetting_takes_the_routes_away_and_late_messages_do_not_bring_them_back() {
          3 forget -> [awake]",
     );
     run(&mut apps, "3603 tick -> [awake]");
-    assert_eq!((apps.count(), apps.due()), ([0; 5], None));
+    apps.lives().sweep();
+    assert_eq!((apps.lives().count().0, apps.due()), ([0; 5], None));
 }
 
 #[test]
 fn an_app_that_stays_awake_is_forgotten_after_a_week() {
     let mut apps = check("0 sleep 1 -> asleep [sleeping]\n 1 ready new -> awake [awake]");
-    assert_eq!(apps.count(), [1, 0, 0, 0, 0]);
+    assert_eq!(apps.lives().count(), ([1, 0, 0, 0, 0], 0));
     run(&mut apps, "604801 tick -> [awake]");
-    assert_eq!(apps.count(), [0; 5]);
     apps.lives().sweep();
     assert!(apps.lives().all().is_empty());
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::count::{Bounds, Distribution, Histogram, OTHER};
+use crate::domain::wake::{Effect, Ignored};
 
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1_000_000_000;
@@ -55,6 +56,21 @@ const PUBLISH_BOUNDS: Bounds<12> = [
     SECOND,
 ];
 
+const WAKE_BOUNDS: Bounds<12> = [
+    100 * MILLI,
+    500 * MILLI,
+    SECOND,
+    2 * SECOND,
+    4 * SECOND,
+    8 * SECOND,
+    15 * SECOND,
+    30 * SECOND,
+    60 * SECOND,
+    120 * SECOND,
+    300 * SECOND,
+    900 * SECOND,
+];
+
 /// Pairs of labels kept apart; both come from closed sets, so this is reached only by mistake.
 const PAIRS_MAX: usize = 512;
 
@@ -75,6 +91,12 @@ pub(super) struct Counts {
     pub(super) outgoing_dropped: u64,
     pub(super) tls_loaded: u64,
     pub(super) tls_rejected: u64,
+    pub(super) app_sleeps: u64,
+    pub(super) app_start_failures: u64,
+    pub(super) app_wakes_visited: u64,
+    pub(super) app_wakes_started: u64,
+    pub(super) app_ignored: BTreeMap<&'static str, u64>,
+    app_wake_time: Histogram<12>,
     heartbeat_age: Histogram<12>,
     registration_latency: Histogram<12>,
     publish_time: Histogram<12>,
@@ -93,6 +115,12 @@ impl Default for Control {
                 outgoing_dropped: 0,
                 tls_loaded: 0,
                 tls_rejected: 0,
+                app_sleeps: 0,
+                app_start_failures: 0,
+                app_wakes_visited: 0,
+                app_wakes_started: 0,
+                app_ignored: BTreeMap::new(),
+                app_wake_time: Histogram::new(&WAKE_BOUNDS),
                 heartbeat_age: Histogram::new(&AGE_BOUNDS),
                 registration_latency: Histogram::new(&LATENCY_BOUNDS),
                 publish_time: Histogram::new(&PUBLISH_BOUNDS),
@@ -166,6 +194,30 @@ impl Control {
         self.counts.lock().tls_rejected += 1;
     }
 
+    /// Something happened to a sleeping app.
+    pub fn app(&self, effect: &Effect) {
+        let mut counts = self.counts.lock();
+        match effect {
+            Effect::Asleep(_) => counts.app_sleeps += 1,
+            Effect::Failed { .. } => counts.app_start_failures += 1,
+            Effect::Awake { took: Some(took), .. } => {
+                counts.app_wakes_visited += 1;
+                counts.app_wake_time.observe(*took);
+            }
+            Effect::Awake { took: None, .. } => counts.app_wakes_started += 1,
+            Effect::Ask(_)
+            | Effect::Unpark { .. }
+            | Effect::AnswerPark { .. }
+            | Effect::Probe { .. }
+            | Effect::Forgotten { .. } => {}
+        }
+    }
+
+    /// News about a sleeping app had no effect.
+    pub fn app_news_ignored(&self, why: Ignored) {
+        *self.counts.lock().app_ignored.entry(why.label()).or_default() += 1;
+    }
+
     /// Reads all counters under one lock.
     pub(super) fn read<T>(&self, reader: impl FnOnce(&Counts) -> T) -> T {
         reader(&self.counts.lock())
@@ -179,6 +231,10 @@ impl Counts {
 
     pub(super) fn registration_latency(&self) -> Distribution {
         distribution(&self.registration_latency)
+    }
+
+    pub(super) fn app_wake_time(&self) -> Distribution {
+        distribution(&self.app_wake_time)
     }
 
     pub(super) fn publish_time(&self) -> Distribution {

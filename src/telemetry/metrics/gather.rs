@@ -6,10 +6,11 @@ use super::shard::{CLASSES, ClassSlots, Slots, Sticky};
 use super::*;
 use crate::domain::moment::Moment;
 use crate::domain::table::snapshot::Snapshot;
+use crate::domain::wake::{LiveApps, Stage};
 
 impl Metrics {
     /// The text that Prometheus reads. Takes a while with a large table: not for a thread that serves requests.
-    pub fn text(&self, table: &Snapshot, bus: &BusCounts, now: Moment) -> String {
+    pub fn text(&self, table: &Snapshot, apps: &LiveApps, bus: &BusCounts, now: Moment) -> String {
         let mut exposition = Exposition::default();
         let shards = Shards(self.shards.lock().clone());
         shards.requests(&mut exposition);
@@ -18,6 +19,8 @@ impl Metrics {
         exposition.number(WORKERS, shards.0.len() as f64);
         exposition.number(ACCESS_LOG_RECORDS, self.access_log.written() as f64);
         exposition.number(ACCESS_LOG_DROPPED, self.access_log.dropped() as f64);
+        shards.apps(apps, &mut exposition);
+        self.control.gather_apps(&mut exposition);
         self.named.lock().gather(table, self.routes_max, now, &mut exposition);
         self.control.gather(bus, &mut exposition);
         process(&mut exposition);
@@ -73,6 +76,14 @@ impl Shards {
         out.number(OBSERVATIONS_DROPPED, self.sum(|s| &s.observations_dropped));
     }
 
+    fn apps(&self, apps: &LiveApps, out: &mut Exposition) {
+        let (stages, waiting) = apps.count();
+        out.numbers(APPS, Stage::ALL.iter().zip(stages).map(|(stage, count)| ([stage.label()], count as f64)));
+        out.number(APP_HELD, self.sum(|s| &s.held));
+        out.number(APP_WAITING, waiting as f64);
+        out.numbers(APP_REFUSED, self.labelled(|s| &s.not_held));
+    }
+
     fn sum(&self, count: impl Fn(&Slots) -> &Count) -> f64 {
         self.total(&count) as f64
     }
@@ -108,6 +119,17 @@ impl Shards {
 }
 
 impl Control {
+    fn gather_apps(&self, out: &mut Exposition) {
+        self.read(|counts| {
+            out.number(APP_SLEEPS, counts.app_sleeps as f64);
+            out.number(APP_START_FAILURES, counts.app_start_failures as f64);
+            out.histograms::<&str, 0>(APP_WAKE_TIME, [([], counts.app_wake_time())]);
+            let wakes = [("visited", counts.app_wakes_visited), ("started", counts.app_wakes_started)];
+            out.numbers(APP_WAKES, wakes.map(|(reason, n)| ([reason], n as f64)));
+            out.numbers(APP_IGNORED, counts.app_ignored.iter().map(|(reason, n)| ([*reason], *n as f64)));
+        });
+    }
+
     fn gather(&self, bus: &BusCounts, out: &mut Exposition) {
         self.read(|counts| {
             out.number(BUS_CONNECTED, f64::from(u8::from(bus.connected)));

@@ -213,6 +213,16 @@ impl Shard {
         self.slots.tunnels_closed.add(1);
     }
 
+    /// A request begins to wait for its sleeping app.
+    pub fn held(&self) {
+        self.slots.held.add(1);
+    }
+
+    /// A request for a sleeping app was turned away for `reason`, at once or after it had waited.
+    pub fn not_held(&self, reason: &'static str) {
+        self.slots.not_held.add(reason, 1);
+    }
+
     /// An observation for the control plane was dropped: its queue was full.
     pub fn observation_dropped(&self) {
         self.slots.observations_dropped.add(1);
@@ -266,6 +276,8 @@ pub(super) struct Slots {
     pub(super) tunnels_opened: Count,
     pub(super) tunnels_closed: Count,
     pub(super) observations_dropped: Count,
+    pub(super) held: Count,
+    pub(super) not_held: Labelled,
 }
 
 /// The histograms of one status class.
@@ -311,6 +323,8 @@ impl Slots {
             tunnels_opened: Count::default(),
             tunnels_closed: Count::default(),
             observations_dropped: Count::default(),
+            held: Count::default(),
+            not_held: Labelled::default(),
         }
     }
 

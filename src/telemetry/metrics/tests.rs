@@ -11,6 +11,7 @@ const ROUTES_MAX: usize = 1_000;
 use crate::domain::hash::Keyed;
 use crate::domain::moment::Moment;
 use crate::domain::table::snapshot::Snapshot;
+use crate::domain::wake::{Ignored, LiveApps};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -48,6 +49,8 @@ fn count_everything(metrics: &Metrics) {
     shard.tunnel_opened();
     shard.tunnel_closed();
     shard.observation_dropped();
+    shard.held();
+    shard.not_held("too_many");
     let control = &metrics.control;
     control.message_received("router.register");
     control.message_rejected("router.register", "not_json");
@@ -59,11 +62,12 @@ fn count_everything(metrics: &Metrics) {
     control.memory_is_shared(true);
     control.memory_written("done");
     control.outgoing_dropped(1);
+    control.app_news_ignored(Ignored::Stale);
 }
 
 fn text(metrics: &Metrics) -> String {
     let bus = BusCounts { connected: true, connects: 2, failures: 1, sent: 5, dropped: vec![("queue_full", 3)] };
-    metrics.text(&Snapshot::empty(Keyed::new(1)), &bus, Moment::START)
+    metrics.text(&Snapshot::empty(Keyed::new(1)), &LiveApps::default(), &bus, Moment::START)
 }
 
 #[track_caller]

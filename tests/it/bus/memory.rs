@@ -48,7 +48,8 @@ fn member(name: &str, server: &nats::Server) -> Member {
 impl Member {
     fn shows(&self, line: &str) -> bool {
         use weighbridge::domain::{hash::Keyed, moment::Moment, table::snapshot::Snapshot};
-        let text = self.metrics.text(&Snapshot::empty(Keyed::new(1)), &Default::default(), Moment::START);
+        let text =
+            self.metrics.text(&Snapshot::empty(Keyed::new(1)), &Default::default(), &Default::default(), Moment::START);
         text.lines().any(|shown| shown == line)
     }
 
