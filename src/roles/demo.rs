@@ -1,9 +1,10 @@
 //! The demo: the real router on an in-process bus, with three simulated machines of unequal speed behind it, real HTTP
-//! instances on them, and visitors. It needs nothing installed and shows a busy machine losing its traffic.
+//! instances on them, visitors, and an app that sleeps. It needs nothing installed and shows a busy machine losing its traffic.
 
 mod app;
 mod machine;
 mod screen;
+mod sleeper;
 mod visitors;
 
 use std::io::{self, IsTerminal, Write};
@@ -25,6 +26,7 @@ use crate::runtime::shutdown::Phase;
 use app::{Instance, WINDOW};
 use machine::Machine;
 use screen::{Picture, Row};
+use sleeper::Sleeper;
 
 /// Ports the demo likes; if they are taken and were not asked for, any others do.
 const LIKED_HTTP: u16 = 8080;
@@ -137,11 +139,12 @@ fn instructions(options: &Options, router: &Running) -> String {
     let program = &options.program;
     format!(
         "
-  Weighbridge demo: a router, three machines, five instances of two apps, and some visitors.
+  Weighbridge demo: a router, three machines, five instances of two apps, some visitors, and an app that sleeps.
 
   Open in a browser{note}:
     http://shop.localhost:{http}/      reload it: another instance answers each time
     http://blog.localhost:{http}/
+    http://notes.localhost:{http}/     it sleeps: it starts because you come, and sleeps again when nobody uses it
 
   Try in another terminal:
     curl http://shop.localhost:{http}/
@@ -167,7 +170,7 @@ impl World {
     async fn start(router: &Running) -> Result<World, DemoError> {
         let clock = Clock::new();
         let machines = vec![
-            Machine::start("oak", 4.0, 2, clock),
+            Machine::start("oak", 4.0, 3, clock),
             Machine::start("elm", 2.0, 1, clock),
             Machine::start("ash", 2.0, 2, clock),
         ];
@@ -185,6 +188,9 @@ impl World {
             tokio::spawn(report(machine.clone(), own.collect(), router.bus.clone()));
         }
         tokio::spawn(come_and_go(world.machines[NOISY].clone()));
+        if let Some(bus) = &router.embedded {
+            tokio::spawn(Sleeper::new(bus.clone(), world.machines[0].clone(), 2).run());
+        }
         world.until_known(router).await;
         let address = router.http[0];
         visitors::send(60, "shop", Duration::from_millis(1_000), address, &world.visitors);

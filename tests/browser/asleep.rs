@@ -41,7 +41,8 @@ impl World {
         for router in &routers {
             router.until(|router| router.knows(HOST)).await;
         }
-        controller.sleep(1, &[HOST]).await;
+        let sleep = json!({"uris": [HOST], "epoch": 1, "name": "The Shop", "ready_after_ms": 20_000});
+        controller.say("app.sleep", sleep).await;
         instance.unregister(&bus).await;
         drop(instance);
         let world = World { _server: server, bus, controller, routers, instance: None };
@@ -144,9 +145,7 @@ async fn pictures_of_the_page_are_as_it_is() {
     let open = async |name: &str, arguments: &[&str], scheme: &str, is_phone: bool, shows: &str| {
         let browser = Browser::open(arguments).await;
         browser.prefer(scheme).await;
-        if is_phone {
-            browser.be_a_phone().await;
-        }
+        browser.show_at(if is_phone { (390, 780) } else { (1000, 640) }, is_phone).await;
         browser.go(&world.url(0, "/cart?item=7")).await;
         browser.until_it_shows(shows).await;
         let picture = browser.screenshot().await;
@@ -155,7 +154,7 @@ async fn pictures_of_the_page_are_as_it_is() {
             std::fs::write(Path::new(&folder).join(format!("loading-{name}.png")), picture).expect("it can be written");
         }
     };
-    open("asleep", &[], "light", false, "data-state").await;
+    world.routers[0].get(&format!("{HOST}/")).header("Accept", "text/html").sent().await;
     world.controller.until_asked(1).await;
     let message = "Copying the files to a machine in the north";
     world
@@ -165,7 +164,12 @@ async fn pictures_of_the_page_are_as_it_is() {
     open("light", &[], "light", false, message).await;
     open("dark", &[], "dark", false, message).await;
     open("phone", &[], "light", true, message).await;
-    open("chinese", &["--lang=zh-CN", "--accept-lang=zh-CN"], "light", false, "lang=\"zh").await;
+    let chinese = "正在把文件复制到北方的一台机器";
+    world
+        .controller
+        .say("app.starting", json!({"epoch": 1, "instances": 1, "progress": 0.7, "message": chinese}))
+        .await;
+    open("chinese", &["--lang=zh-CN", "--accept-lang=zh-CN"], "light", false, chinese).await;
     world.controller.say("app.failed", json!({"epoch": 1, "message": "No machine has 512 MB left."})).await;
     open("failed", &[], "light", false, "No machine has 512 MB left.").await;
     eventually("no further start was asked for", || world.controller.asks().len() == 1).await;

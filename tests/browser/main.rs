@@ -3,7 +3,6 @@
 //!
 //! `SCREENSHOTS=docs/screenshots cargo test --test browser pictures` makes the pictures of the README anew.
 
-#[cfg(any())]
 mod asleep;
 #[path = "../it/wake/controller.rs"]
 #[allow(dead_code)]

@@ -68,11 +68,15 @@ impl Browser {
         self.get("/url").await.as_str().unwrap_or_default().to_owned()
     }
 
-    /// The document as it is now. Works without JavaScript as well.
+    /// The document as it is now; empty while one takes the place of another. Works without JavaScript as well.
     pub async fn html(&self) -> String {
         let root = self.cdp("DOM.getDocument", json!({"depth": 0})).await;
-        let node = &root["root"]["nodeId"];
-        self.cdp("DOM.getOuterHTML", json!({"nodeId": node})).await["outerHTML"].as_str().unwrap_or_default().to_owned()
+        let of_root = json!({"cmd": "DOM.getOuterHTML", "params": {"nodeId": root["root"]["nodeId"]}});
+        let path = format!("/session/{}/goog/cdp/execute", self.session);
+        let answer = self.exchange(Method::POST, &path, of_root).await;
+        let is_leaving = answer["value"]["message"].as_str().is_some_and(|why| why.contains("Could not find node"));
+        assert!(is_leaving || answer["value"]["error"].is_null(), "{answer}");
+        answer["value"]["outerHTML"].as_str().unwrap_or_default().to_owned()
     }
 
     /// Waits until the document has this text in it, and returns the document.
@@ -99,10 +103,10 @@ impl Browser {
         self.cdp("Emulation.setEmulatedMedia", json!({"features": features})).await;
     }
 
-    /// Becomes a telephone.
-    pub async fn be_a_phone(&self) {
-        let phone = json!({"width": 390, "height": 780, "deviceScaleFactor": 2, "mobile": true});
-        self.cdp("Emulation.setDeviceMetricsOverride", phone).await;
+    /// Has a window of this size, or is a telephone with such a screen.
+    pub async fn show_at(&self, (width, height): (u32, u32), is_phone: bool) {
+        let size = json!({"width": width, "height": height, "deviceScaleFactor": if is_phone { 2 } else { 1 }, "mobile": is_phone});
+        self.cdp("Emulation.setDeviceMetricsOverride", size).await;
     }
 
     /// Turns JavaScript off from the next page on.
@@ -130,11 +134,15 @@ impl Browser {
 
     /// One command to the driver; panics with what it says if it fails.
     async fn call(&self, method: Method, path: &str, body: Value) -> Value {
-        let called = tokio::time::timeout(PATIENCE * 2, exchange(self.port, method, path, &body)).await;
-        let answer = called.unwrap_or_else(|_| panic!("{path}: the browser does not answer"));
+        let answer = self.exchange(method, path, body).await;
         let error = answer["value"]["error"].as_str();
         assert!(error.is_none(), "{path}: {}", answer["value"]);
         answer["value"].clone()
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Value) -> Value {
+        let called = tokio::time::timeout(PATIENCE * 2, exchange(self.port, method, path, &body)).await;
+        called.unwrap_or_else(|_| panic!("{path}: the browser does not answer"))
     }
 }
 

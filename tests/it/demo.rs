@@ -83,3 +83,24 @@ async fn the_demo_balances_keeps_sessions_and_ends_well() {
     .await;
     assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
 }
+
+#[tokio::test]
+async fn the_sleeping_app_of_the_demo_starts_because_somebody_comes() {
+    let demo = demo().await;
+    let apps = demo.apps;
+    let get = |path: &str| Request::new(apps, "GET", &format!("notes.localhost:{}{path}", apps.port()));
+    let opened = async || get("/").header("Accept", "text/html").sent().await;
+    // It falls asleep a moment after the demo has told where it is.
+    let mut page = opened().await;
+    in_time("the loading page", async {
+        while page.status() != 503 {
+            page = opened().await;
+        }
+    })
+    .await;
+    assert!(page.text().contains("Notes"), "{}", page.text());
+    let held = get("/").sent().await;
+    assert_eq!(held.status(), 200, "{}", held.text());
+    assert!(held.text().starts_with("notes-0 on oak"), "{}", held.text());
+    assert_eq!(opened().await.status(), 200);
+}

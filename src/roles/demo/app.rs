@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
 
 use super::machine::Machine;
 use crate::domain::dice::Dice;
@@ -44,6 +45,7 @@ pub struct Instance {
     pub slot: usize,
     /// Where it listens.
     pub address: SocketAddr,
+    serving: Mutex<Option<AbortHandle>>,
     dice: Mutex<Dice>,
     answers: Mutex<VecDeque<(Instant, Duration)>>,
 }
@@ -58,7 +60,7 @@ pub struct Lately {
 }
 
 impl Instance {
-    /// Starts one on a free port of the loopback interface. It serves until the runtime ends.
+    /// Starts one on a free port of the loopback interface. It serves until it is stopped, or the runtime ends.
     ///
     /// # Errors
     /// If there is no free port.
@@ -77,11 +79,17 @@ impl Instance {
             machine: machine.clone(),
             slot,
             address: listener.local_addr()?,
+            serving: Mutex::default(),
             dice: Mutex::new(Dice::seeded(seed)),
             answers: Mutex::default(),
         });
-        tokio::spawn(instance.clone().accept(listener));
+        *instance.serving.lock() = Some(tokio::spawn(instance.clone().accept(listener)).abort_handle());
         Ok(instance)
+    }
+
+    /// Takes no new connections any more.
+    pub fn stop(&self) {
+        self.serving.lock().take().iter().for_each(AbortHandle::abort);
     }
 
     /// What a host agent writes about it in a heartbeat; `cpu` is its share of the machine.
