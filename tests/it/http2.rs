@@ -8,6 +8,7 @@ mod strict;
 mod tunnels;
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http_body_util::{BodyExt, Empty, Full};
@@ -328,4 +329,33 @@ async fn a_connection_without_requests_ends_after_a_while() {
     let client = Client::clear(&router).await;
     assert_eq!(client.get("/").await.status(), 200);
     in_time("the goodbye", client.connection).await.expect("no panic").expect("a proper end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_request_that_reaches_an_instance_while_the_router_drains_is_answered() {
+    const STREAMS: usize = 4;
+    for _ in 0..10 {
+        let (mut router, shop, _bus) = shop(H2C, answer::status(200, "hello")).await;
+        let client = Arc::new(Client::clear(&router).await);
+        let asking = (0..STREAMS).map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                let mut answered = 0;
+                // An error is the goodbye: this stream was not begun any more.
+                while let Ok(response) = client.send(get("/")).await {
+                    assert_eq!(whole(response).await.0, "hello");
+                    answered += 1;
+                }
+                answered
+            })
+        });
+        let asking: Vec<_> = asking.collect();
+        shop.until_begun(10 * STREAMS).await;
+        router.drain().await;
+        let mut answered = 0;
+        for asked in asking {
+            answered += in_time("the goodbye", asked).await.expect("no answer is cut");
+        }
+        assert_eq!(answered, shop.begun());
+    }
 }

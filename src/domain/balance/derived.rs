@@ -1,5 +1,6 @@
 //! What follows from who is in a pool and is costly to work out again: built when first asked for, gone with the pool.
 
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use crate::domain::table::snapshot::Pool;
@@ -39,10 +40,15 @@ impl Derived {
     /// For each endpoint, how many of the pool's endpoints share its host, itself included.
     pub(super) fn neighbours(&self, pool: &Pool) -> &[u32] {
         self.neighbours.get_or_init(|| {
+            // Who registered without its agent shares the host of those who did and have its address.
+            let of_agents = pool.endpoints.iter().filter_map(|e| Some((e.address.host(), e.agent.as_ref()?.as_str())));
+            let agents: HashMap<&str, &str> = of_agents.collect();
             let host_of = |i: usize| {
                 let endpoint = &pool.endpoints[i];
-                let host = endpoint.agent.as_ref().map_or(endpoint.address.host(), |agent| agent.as_str());
-                (endpoint.agent.is_some(), host)
+                let address = endpoint.address.host();
+                let agent =
+                    endpoint.agent.as_ref().map(|agent| agent.as_str()).or_else(|| agents.get(address).copied());
+                (agent.is_some(), agent.unwrap_or(address))
             };
             let mut order: Vec<usize> = (0..pool.endpoints.len()).collect();
             order.sort_unstable_by_key(|&i| host_of(i));

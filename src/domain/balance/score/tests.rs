@@ -170,6 +170,12 @@ fn a_host_is_its_agent_or_else_its_address() {
     assert_eq!(pool.derived.neighbours(&pool), [2, 2, 2, 2, 1]);
 }
 
+#[test]
+fn who_registers_at_an_agents_address_is_on_its_host() {
+    let pool = pool(Strategy::Adaptive, "a host=h1\nb host=h1\na\nc\nd host=h2");
+    assert_eq!(pool.derived.neighbours(&pool), [3, 3, 3, 1, 1]);
+}
+
 proptest! {
     #[test]
     fn no_report_makes_a_weight_unusable(
