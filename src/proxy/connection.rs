@@ -304,7 +304,6 @@ async fn arrival(worker: &Worker, client: &mut Client, head: &mut Head, open: &O
         match filled {
             Some(Ok(count)) if count > 0 => {}
             None if begun => return Arrival::Refused(ProxyError::ClientTimeout),
-            Some(_) if begun => return Arrival::Refused(ProxyError::ClientGone),
             Some(_) | None => return Arrival::Gone,
         }
     }
