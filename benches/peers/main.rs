@@ -178,11 +178,6 @@ async fn interleaved(
             }
         }
     }
-    for (proxy, column) in running.into_iter().zip(columns) {
-        if let Some(Err(problem)) = proxy.map(peer::Running::stop) {
-            column.notes.push(problem.to_string());
-        }
-    }
     Ok(())
 }
 

@@ -94,7 +94,7 @@ pub struct Certificate {
     pub pem: PathBuf,
 }
 
-/// A proxy at work; it is stopped when dropped.
+/// A proxy at work; it is killed when dropped, for some take minutes to say goodbye.
 pub struct Running {
     pub http: SocketAddr,
     pub https: SocketAddr,
