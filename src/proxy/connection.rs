@@ -226,9 +226,10 @@ pub async fn serve_translated(
         Ok(()) => request::serve(&worker, &mut client, &mut head).await,
         Err(refusal) => request::refuse(&worker, &mut client, &mut head, refused(refusal)).await,
     };
-    // A stream that is dropped unfinished is reset.
+    // A stream that is dropped unfinished is reset. What a client has not sent to its end is read on for a while: there are
+    // those to whom a reset, though it says that all is well, takes an answer away that came just before.
     if after != After::Abort {
-        linger(&mut client, false).await;
+        linger(&mut client, after == After::Linger).await;
     }
 }
 

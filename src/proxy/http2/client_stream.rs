@@ -70,10 +70,13 @@ impl ClientStream {
     }
 
     /// See [`Stream::poll_read_ready`](crate::proxy::stream::Stream::poll_read_ready). Behind the request nothing comes
-    /// but the end of the stream.
+    /// but the end of the stream, which is a failure before the answer has been written.
     pub fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.request.is_done() || self.tunnel {
             return self.request.poll_ready(cx).map_err(reset);
+        }
+        if matches!(&self.answer, Answer::Begun(answer) if answer.is_ended()) {
+            return Poll::Ready(Ok(())); // both sides have said all
         }
         let gone = match &mut self.answer {
             Answer::Expected(answer) => match ready!(answer.poll_reset(cx)) {
@@ -110,6 +113,8 @@ impl ClientStream {
             101 => {
                 self.tunnel = true;
                 self.request.tunnel();
+                // To read means something else from now on: who waits for it has to ask again.
+                cx.waker().wake_by_ref();
                 let stream = answer.send_response(response, false).map_err(reset)?;
                 self.answer = Answer::Begun(Outgoing::new(stream, Framing::UntilClose, false));
             }

@@ -451,3 +451,22 @@ async fn interim_answers_pass() {
     assert_eq!((hints.status().as_u16(), &hints.headers()["link"]), (103, &HeaderValue::from_static("</a>")));
     assert_eq!(in_time("an answer", answer).await.expect("an answer").status(), 200);
 }
+
+/// An answer that comes before the request has ended stays, and the client may say the rest.
+#[tokio::test]
+async fn an_early_answer_is_not_taken_away_by_a_reset() {
+    let bus = bus::embedded().await;
+    let early = |_: &instance::Received| answer::status(403, "no");
+    let _shop = instance::serving("shop.test").answering_early(early).on(&bus).await;
+    let router = router_for(&bus, "").await;
+    let mut caller = Caller::connect(router.address()).await;
+    let (answer, mut sending) = caller.ask("POST", "/", &[], false).await;
+    let answer = in_time("an answer", answer).await.expect("an answer");
+    assert_eq!(answer.status(), 403);
+    let mut body = answer.into_body();
+    while let Some(data) = in_time("the body", body.data()).await {
+        data.expect("no reset");
+    }
+    h2c::send(&mut sending, Bytes::from(pattern::bytes(200_000))).await;
+    sending.send_data(Bytes::new(), true).expect("the stream lives");
+}

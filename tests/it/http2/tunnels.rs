@@ -42,14 +42,17 @@ async fn a_tunnel_to_an_instance_of_http1_is_an_upgrade() {
     let answer = Answer::new().write(SWITCH).then(Step::EchoBytes).then(Step::Close);
     let shop = instance::serving("shop.test").answering(answer).on(&bus).await;
     let router = router_for(&bus, "").await;
-    talk(&mut Caller::connect(router.address()).await).await;
+    let mut caller = Caller::connect(router.address()).await;
+    for _ in 0..3 {
+        talk(&mut caller).await;
+    }
     let seen = shop.last();
     assert_eq!((seen.method(), seen.target()), ("GET", "/chat"));
     assert_eq!((seen.header("upgrade"), seen.header("connection")), (Some("websocket"), Some("Upgrade")));
     assert_eq!(seen.header("sec-websocket-key").map(str::len), Some(24));
     let logged = &router.until_logged(1).await[0];
     assert!(logged.contains(r#""status":101"#) && logged.contains("HTTP/2.0"), "{logged}");
-    router.until_metric("weighbridge_tunnels_total", |count| count == 1.0).await;
+    router.until_metric("weighbridge_tunnels_total", |count| count == 3.0).await;
     router.until_metric("weighbridge_tunnels_open", |count| count == 0.0).await;
 }
 
@@ -102,4 +105,21 @@ async fn a_tunnel_that_cannot_be_had_is_refused_clearly() {
     let answer = in_time("an answer", answer).await.expect("an answer");
     let error = answer.headers()["x-cf-routererror"].to_str().expect("text");
     assert_eq!((answer.status().as_u16(), error), (502, "endpoint_failure (http2: cannot be asked for)"));
+}
+
+#[tokio::test]
+async fn a_tunnel_follows_other_requests() {
+    let bus = bus::embedded().await;
+    let script = |request: &instance::Received| match request.target() {
+        "/chat" => Answer::new().write(SWITCH).then(Step::EchoBytes).then(Step::Close),
+        _ => answer::status(200, "hello"),
+    };
+    let _shop = instance::serving("shop.test").answering_each(script).on(&bus).await;
+    let router = router_for(&bus, "").await;
+    let mut caller = Caller::connect(router.address()).await;
+    for _ in 0..3 {
+        let (answer, _) = caller.ask("GET", "/", &[], true).await;
+        assert_eq!(in_time("an answer", answer).await.expect("an answer").status(), 200);
+        talk(&mut caller).await;
+    }
 }
