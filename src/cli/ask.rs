@@ -36,6 +36,28 @@ pub(super) fn routes(router: &Router, json: bool) -> Result<String, Failure> {
     if json { Ok(text(&answer)) } else { Ok(show::routes(&serde_json::from_slice(&answer)?)) }
 }
 
+/// The apps, for people or as JSON.
+pub(super) fn apps(router: &Router, json: bool) -> Result<String, Failure> {
+    let config = load::config(router.file.config.as_deref())?;
+    let answer = wait(client(router, &config).apps())??;
+    if json { Ok(text(&answer)) } else { Ok(show::apps(&serde_json::from_slice(&answer)?)) }
+}
+
+/// Puts an app to sleep.
+pub(super) fn sleep(router: &Router, app: &str, uris: &[String]) -> Result<String, Failure> {
+    let config = load::config(router.file.config.as_deref())?;
+    let wish = serde_json::json!({ "uris": uris }).to_string();
+    wait(client(router, &config).sleep(app, wish))??;
+    Ok(format!("{app} is put to sleep\n"))
+}
+
+/// Has an app started.
+pub(super) fn wake(router: &Router, app: &str) -> Result<String, Failure> {
+    let config = load::config(router.file.config.as_deref())?;
+    wait(client(router, &config).wake(app))??;
+    Ok(format!("{app} is being woken\n"))
+}
+
 /// Where a request would go, for people or as JSON.
 pub(super) fn explain(router: &Router, url: &str, session: Option<&str>, json: bool) -> Result<String, Failure> {
     let (host, path) = host_and_path(url)?;

@@ -118,6 +118,39 @@ enum Command {
         router: Router,
     },
 
+    /// List the apps of a running router: which of them sleep, and how much each is used
+    #[command(after_help = "Examples:\n  weighbridge apps\n  weighbridge apps --json | jq 'map_values(.state)'")]
+    Apps {
+        /// As the router tells them
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        router: Router,
+    },
+
+    /// Put an app to sleep: its routes stay, and the next visitor wakes it
+    ///
+    /// Every router on the bus hears it. Its instances are not stopped by this: whoever runs them does that afterwards.
+    #[command(after_help = "Examples:\n  weighbridge sleep 6f1c2a…\n  weighbridge sleep shop --uri shop.example.com")]
+    Sleep {
+        /// The app's id, as in its registrations
+        app: String,
+        /// A route that stays, more than once if need be [default: all that it has now]
+        #[arg(long = "uri", value_name = "HOST[/PATH]")]
+        uris: Vec<String>,
+        #[command(flatten)]
+        router: Router,
+    },
+
+    /// Have a sleeping app started, as a visitor would
+    #[command(after_help = "Examples:\n  weighbridge wake shop")]
+    Wake {
+        /// The app's id
+        app: String,
+        #[command(flatten)]
+        router: Router,
+    },
+
     /// Print the version
     Version,
 
@@ -180,6 +213,9 @@ fn obey(command: Command) -> Result<(), Failure> {
         Command::Explain { url, session, json, router } => {
             print(&ask::explain(&router, &url, session.as_deref(), json)?)
         }
+        Command::Apps { json, router } => print(&ask::apps(&router, json)?),
+        Command::Sleep { app, uris, router } => print(&ask::sleep(&router, &app, &uris)?),
+        Command::Wake { app, router } => print(&ask::wake(&router, &app)?),
         Command::Version => print(&format!("weighbridge {}\n", env!("CARGO_PKG_VERSION"))),
         Command::Completions { shell } => {
             let mut script = Vec::new();

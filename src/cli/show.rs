@@ -81,6 +81,44 @@ pub(super) fn routes(routes: &Routes) -> String {
     columns(&lines, 3..8)
 }
 
+/// The apps as the admin port tells them.
+pub(super) type Apps = BTreeMap<String, App>;
+
+/// What is shown of an app.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct App {
+    state: String,
+    name: Option<String>,
+    requests: u64,
+    in_flight: u64,
+    waiting: u64,
+    last_request_ms_ago: Option<u64>,
+    failure: Option<String>,
+}
+
+/// One line per app.
+pub(super) fn apps(apps: &Apps) -> String {
+    if apps.is_empty() {
+        return "no apps\n".into();
+    }
+    let head = ["APP", "STATE", "REQUESTS", "IN FLIGHT", "WAITING", "LAST REQUEST", "NAME"];
+    let mut lines = vec![head.map(String::from)];
+    lines.extend(apps.iter().map(|(id, app)| {
+        let state = app.failure.as_ref().map_or(app.state.clone(), |why| format!("{}: {why}", app.state));
+        [
+            clean(id),
+            clean(&state),
+            app.requests.to_string(),
+            app.in_flight.to_string(),
+            app.waiting.to_string(),
+            ago(app.last_request_ms_ago),
+            clean(app.name.as_deref().unwrap_or_default()),
+        ]
+    }));
+    columns(&lines, 2..6)
+}
+
 /// A sentence or two, then one line per endpoint.
 pub(super) fn explanation(explanation: &Explanation) -> String {
     let mut text = format!("{}\n", clean(&explanation.why));

@@ -80,6 +80,30 @@ impl Client {
         self.ask(Method::GET, &question, Bytes::new()).await
     }
 
+    /// All apps, as JSON.
+    ///
+    /// # Errors
+    /// The router is not there, or refuses.
+    pub async fn apps(&self) -> Result<Bytes, ClientError> {
+        self.ask(Method::GET, "/v1/apps", Bytes::new()).await
+    }
+
+    /// Puts an app to sleep; `wish` is the body of that order as JSON.
+    ///
+    /// # Errors
+    /// The router is not there, or says why it cannot be.
+    pub async fn sleep(&self, app: &str, wish: impl Into<Bytes>) -> Result<(), ClientError> {
+        self.ask(Method::POST, &format!("/v1/apps/{}/sleep", encode(app)), wish.into()).await.map(drop)
+    }
+
+    /// Has a sleeping app started.
+    ///
+    /// # Errors
+    /// The router is not there, does not know the app, or it is not asleep.
+    pub async fn wake(&self, app: &str) -> Result<(), ClientError> {
+        self.ask(Method::POST, &format!("/v1/apps/{}/wake", encode(app)), Bytes::new()).await.map(drop)
+    }
+
     /// Publishes `payload` on the router's bus.
     ///
     /// # Errors

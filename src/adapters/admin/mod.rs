@@ -2,6 +2,7 @@
 //! client of it that the command line uses.
 
 mod answer;
+mod apps;
 pub mod client;
 mod explain;
 mod query;

@@ -7,7 +7,8 @@ pub(super) fn parse(query: &str) -> Vec<(String, String)> {
     split.map(|(key, value)| (decode(key), decode(value))).collect()
 }
 
-fn decode(text: &str) -> String {
+/// A value as it was before it was encoded; what is encoded wrongly stays as it is.
+pub(super) fn decode(text: &str) -> String {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {

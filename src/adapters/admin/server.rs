@@ -23,7 +23,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{sleep, timeout};
 
 use super::answer::{Answer, Problem, json, not_modified_by_caches, stream, text};
-use super::{Admin, explain, query, routes};
+use super::{Admin, apps, explain, query, routes};
 use crate::config::Login;
 use crate::domain::protocol;
 use crate::domain::protocol::envelope::Outgoing;
@@ -167,6 +167,11 @@ async fn answer(admin: &Arc<Admin>, request: Request<Incoming>) -> Answer {
                 "/metrics" => of_get(&request, metrics(admin)).await,
                 "/routes" => of_get(&request, table(admin)).await,
                 "/v1/explain" => only_get(&request).and_then(|()| explanation(admin, request.uri().query())),
+                "/v1/apps" => only_get(&request).map(|()| apps::list(admin)),
+                path if path.starts_with("/v1/apps/") => {
+                    let path = path.to_owned();
+                    app(admin, &path["/v1/apps/".len()..], request).await
+                }
                 path => match path.strip_prefix("/v1/bus/") {
                     Some(subject) => {
                         let subject = subject.to_owned();
@@ -267,6 +272,21 @@ fn explanation(admin: &Admin, asked: Option<&str>) -> Result<Answer, Problem> {
     };
     let (snapshot, settings) = (admin.routes.get(), admin.settings.get());
     Ok(json(StatusCode::OK, &explain::explain(&snapshot, &question, &settings, admin.clock.now())))
+}
+
+/// An operator's order about one app: `<app>/sleep` or `<app>/wake`.
+async fn app(admin: &Admin, order: &str, request: Request<Incoming>) -> Result<Answer, Problem> {
+    let unknown = || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path");
+    let (app, order) = order.rsplit_once('/').ok_or_else(unknown)?;
+    let app = query::decode(app);
+    if !matches!(order, "sleep" | "wake") || app.is_empty() {
+        return Err(unknown());
+    }
+    if request.method() != Method::POST {
+        return Err(Problem::method("POST"));
+    }
+    let body = payload(request).await?;
+    if order == "sleep" { apps::sleep(admin, &app, &body) } else { apps::wake(admin, &app) }
 }
 
 /// A message was taken over.

@@ -387,3 +387,33 @@ fn free_socket() -> (AdminSocket, SocketAddr) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
     AdminSocket::new(listener).expect("it is bound")
 }
+
+#[tokio::test]
+async fn an_app_is_listed_with_its_use_and_put_to_sleep_by_a_message_to_all_routers() {
+    use crate::domain::identity::AppId;
+    use crate::domain::wake::LiveApp;
+
+    let mut port = Port::open().await;
+    let live = port.admin.apps.of(&AppId::new("shop"));
+    let mut request = LiveApp::begin(&*live, port.admin.clock.now());
+    request.answered(200, Duration::from_millis(4));
+    let (status, _, body) = port.ask("GET /v1/apps").await;
+    let apps: Value = serde_json::from_str(&body).expect("JSON");
+    let shop = &apps["shop"];
+    assert_eq!(
+        (status, &shop["state"], &shop["requests"], &shop["in_flight"]),
+        (200, &"awake".into(), &1.into(), &1.into())
+    );
+    let _reported = live.take();
+    assert_eq!(live.so_far().requests, 1, "a report takes nothing away from here");
+
+    port.check("POST /v1/apps/shop/sleep", 400, "bad_sleep").await; // no route of it is known
+    port.check("POST /v1/apps/shop/sleep\n\n{\"uris\":[\"shop.test\"]}", 202, "").await;
+    let message = port.bus.recv().await.expect("it was handed over");
+    let sleep = r#"{"app":"shop","uris":["shop.test"],"epoch":1}"#;
+    assert_eq!((message.subject.as_str(), &message.payload[..]), ("app.sleep", sleep.as_bytes()));
+    port.check("POST /v1/apps/shop/wake", 409, "not_asleep").await;
+    port.check("POST /v1/apps/nobody/wake", 404, "unknown_app").await;
+    port.check("GET /v1/apps/shop/wake", 405, "method_not_allowed").await;
+    port.check("POST /v1/apps/shop/dream", 404, "not_found").await;
+}

@@ -505,6 +505,7 @@ impl Episode {
     fn tell_workers(&self, turn: &Turn<'_>) {
         let mut view = View {
             stage: self.stage(),
+            epoch: self.epoch,
             name: self.name.clone(),
             since: turn.now,
             expected: self.expected(),

@@ -79,6 +79,8 @@ pub enum Failure {
 pub struct View {
     /// The stage this is the view of.
     pub stage: Stage,
+    /// The highest epoch heard of; 0 if it never slept.
+    pub epoch: u64,
     /// What the app wants to be called; `None`: call it by its host.
     pub name: Option<Arc<str>>,
     /// When the present start was asked for, or when it failed.
@@ -97,6 +99,14 @@ pub struct View {
     pub retry_at: Option<Moment>,
     /// Whether whoever starts apps cannot be reached at present.
     pub unreachable: bool,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    answered: [u64; 5],
+    bytes_in: u64,
+    bytes_out: u64,
+    latency: Option<Percentiles>,
 }
 
 /// Who stands before a sleeping app.
@@ -129,6 +139,8 @@ pub struct LiveApp {
     bytes_out: AtomicU64,
     /// Made by the first answer: most apps of a large platform are idle.
     latency: OnceLock<Box<Digest>>,
+    /// What the reports so far have taken.
+    taken: Mutex<Taken>,
     /// The last report showed something in flight, so the next one must tell how that ended.
     reported_busy: AtomicBool,
     view: Mutex<Arc<View>>,
@@ -240,6 +252,7 @@ impl LiveApp {
     /// What happened since the last time somebody took it; `None` if nothing did. There is one taker, the report; what
     /// happens while it reads is in its next one.
     pub fn take(&self) -> Option<Happened> {
+        let mut taken = self.taken.lock();
         let answered = [0, 1, 2, 3, 4].map(|class: usize| self.answered[class].swap(0, Ordering::Relaxed));
         let (in_flight, tunnels) = (self.in_flight(), self.tunnels());
         let busy = in_flight > 0;
@@ -248,7 +261,7 @@ impl LiveApp {
         if requests == 0 && !busy && !was_busy {
             return None;
         }
-        Some(Happened {
+        let happened = Happened {
             requests,
             answered,
             in_flight,
@@ -257,7 +270,29 @@ impl LiveApp {
             bytes_in: self.bytes_in.swap(0, Ordering::Relaxed),
             bytes_out: self.bytes_out.swap(0, Ordering::Relaxed),
             latency: self.latency.get().and_then(|digest| digest.take()),
-        })
+        };
+        taken.answered.iter_mut().zip(answered).for_each(|(all, more)| *all += more);
+        taken.bytes_in += happened.bytes_in;
+        taken.bytes_out += happened.bytes_out;
+        taken.latency = happened.latency;
+        Some(happened)
+    }
+
+    /// What happened since the router began; the latencies are those of the last report.
+    pub fn so_far(&self) -> Happened {
+        let taken = self.taken.lock();
+        let answered =
+            [0, 1, 2, 3, 4].map(|class: usize| taken.answered[class] + self.answered[class].load(Ordering::Relaxed));
+        Happened {
+            requests: answered.iter().sum(),
+            answered,
+            in_flight: self.in_flight(),
+            tunnels: self.tunnels(),
+            last_request: self.last_request(),
+            bytes_in: taken.bytes_in + self.bytes_in.load(Ordering::Relaxed),
+            bytes_out: taken.bytes_out + self.bytes_out.load(Ordering::Relaxed),
+            latency: taken.latency,
+        }
     }
 }
 

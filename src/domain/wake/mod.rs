@@ -19,7 +19,7 @@ pub use digest::Percentiles;
 pub use effect::{Ask, Effect, Ignored, Instance, Order, Settings};
 pub use live::{Failure, Happened, Held, InFlight, Knock, LiveApp, Stage, View};
 pub use lives::LiveApps;
-pub use report::Reporter;
+pub use report::{Reporter, stats_of};
 pub use visitor::{Asking, BadIgnore, Ignore, POLL_TYPE, Visitor};
 
 #[cfg(test)]

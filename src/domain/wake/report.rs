@@ -53,7 +53,8 @@ impl Reporter {
     }
 }
 
-fn stats_of(happened: &Happened, now: Moment) -> AppStats {
+/// As reports tell it.
+pub fn stats_of(happened: &Happened, now: Moment) -> AppStats {
     AppStats {
         requests: happened.requests,
         in_flight: happened.in_flight,
