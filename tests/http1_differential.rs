@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weighbridge::domain::dice::Dice;
 use weighbridge::http1::{Body, Framing, Head, Limits, Progress, Refusal, Version, framing, parse};
 
-const LIMITS: Limits = Limits { head_bytes: 8192, head_count: 100 };
+const LIMITS: Limits = Limits { head_bytes: 8192, head_count: 100, target_bytes: 8192 };
 
 /// Rules for heads that hyper does not have, or applies more kindly.
 const STRICTER_HEADS: &[Refusal] = &[

@@ -54,7 +54,7 @@ pub(super) const DIFFERENCES: &[Difference] = &[
         gorouter: "\"1MiB\"",
         reason: "A megabyte of headers is an attack more often than a request.",
     },
-    Difference { key: "limits.head_count", gorouter: "4096", reason: "So are thousands of headers." },
+    Difference { key: "limits.head_count", gorouter: "512", reason: "So are thousands of headers." },
     Difference {
         key: "forwarded.proto",
         gorouter: "\"keep\"",

@@ -40,7 +40,9 @@ pub use route::{StaticInstance, StaticRoute};
 pub use schema::Reload;
 pub use table::{Isolation, TableConfig};
 pub use tls::{ClientCertificates, HttpsConfig, KeyPair, MinTls, UpstreamTlsConfig};
-pub use traffic::{ClientCertHeader, ForwardedConfig, ForwardedProto, LimitsConfig, RetryConfig, RewriteConfig};
+pub use traffic::{
+    ClientCertHeader, ForwardedConfig, ForwardedProto, LimitsConfig, PagesConfig, RetryConfig, RewriteConfig,
+};
 pub use traffic::{StickyConfig, StickyMode, TimeoutsConfig, TracingConfig};
 pub use wake::{StatsConfig, WakeConfig};
 pub use wake_start::{CloudFoundryAuth, CloudFoundryConfig, CommandConfig, WakeStart, WebhookConfig};
@@ -83,6 +85,8 @@ pub struct Config {
     pub tracing: TracingConfig,
     /// Changes to responses.
     pub rewrite: RewriteConfig,
+    /// Templates of pages.
+    pub pages: PagesConfig,
     /// TLS towards instances.
     pub upstream_tls: UpstreamTlsConfig,
     /// Sleeping apps.
@@ -189,6 +193,7 @@ fn read(top: &mut reader::Reader<'_, '_>) -> Config {
         forwarded: traffic::forwarded(&mut top.section("forwarded")),
         tracing: traffic::tracing(&mut top.section("tracing")),
         rewrite: traffic::rewrite(&mut top.section("rewrite")),
+        pages: traffic::pages(&mut top.section("pages")),
         upstream_tls: tls::upstream(&mut top.section("upstream_tls")),
         wake: wake::wake(&mut top.section("wake")),
         stats: wake::stats(&mut top.section("stats")),

@@ -127,6 +127,7 @@ pub(super) const SECTIONS: &[&Section] = &[
     &traffic::FORWARDED,
     &traffic::TRACING,
     &traffic::REWRITE,
+    &traffic::PAGES,
     &tls::UPSTREAM_TLS,
     &wake::WAKE,
     &wake_start::WEBHOOK,

@@ -1,5 +1,6 @@
 //! What happens to a request and its response: retries, sessions, limits, headers.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::Reader;
@@ -176,35 +177,81 @@ pub(super) fn timeouts(section: &mut Reader<'_, '_>) -> TimeoutsConfig {
 pub(super) const LIMITS: Section = Section {
     path: "limits",
     shape: Shape::Always,
-    doc: "Size limits of a request.",
+    doc: "What clients may ask for at most, and instances answer. Besides these there are limits nobody has to know: 64 trailers of \
+          16 KiB together, 16 KiB of chunk extensions, 64 interim responses, 64 options in `Connection`. Whatever is refused \
+          is counted in `weighbridge_refused_total` (`weighbridge_responses_refused_total`) by reason.",
     keys: &[
         live(
             "head_bytes",
             Kind::Size { zero: "", least: 1024, most: 16 << 20 },
             "\"64KiB\"",
-            "Request line and headers; beyond it 431.",
+            "Request line and headers; beyond it 431. The same for status line and headers of a response; beyond it 502.",
         ),
-        live("head_count", Kind::Integer { least: 1, most: 4096 }, "128", "Number of headers; beyond it 431."),
+        live(
+            "head_count",
+            Kind::Integer { least: 1, most: 512 },
+            "128",
+            "Number of headers; beyond it 431, of a response 502.",
+        ),
+        live(
+            "uri_bytes",
+            Kind::Size { zero: "as much as `head_bytes`", least: 64, most: 65_534 },
+            "0",
+            "The request target, query included; beyond it 414.",
+        ),
         live("body_bytes", UNLIMITED_AT_ZERO, "0", "Request body; beyond it 413."),
+        live("connections", COUNT, "0", "Connections of clients, all together; beyond it 503. 0: any number."),
+        live(
+            "connections_per_client",
+            COUNT,
+            "0",
+            "Connections of one address, or of one IPv6 network of 64 bits; beyond it 503. Trusted proxies are not counted. \
+                  0: any number.",
+        ),
+        live(
+            "requests_per_connection",
+            COUNT,
+            "0",
+            "Requests that one connection of HTTP/1 may carry; the last answer says that it ends. 0: any number.",
+        ),
+        live("tunnels", COUNT, "0", "Upgrades (WebSocket and others) at one time; beyond it 503. 0: any number."),
     ],
 };
 
-/// Size limits of a request.
+/// How many, where 0 is any number.
+const COUNT: Kind = Kind::Integer { least: 0, most: 10_000_000 };
+
+/// What clients may ask for at most.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitsConfig {
     /// Request line and headers.
     pub head_bytes: u64,
     /// Number of headers.
     pub head_count: u32,
+    /// The request target; 0 is as much as the head.
+    pub uri_bytes: u64,
     /// Request body; 0 is unlimited.
     pub body_bytes: u64,
+    /// Connections of clients; 0 is unlimited.
+    pub connections: u32,
+    /// Connections of one client; 0 is unlimited.
+    pub connections_per_client: u32,
+    /// Requests on one connection; 0 is unlimited.
+    pub requests_per_connection: u32,
+    /// Tunnels; 0 is unlimited.
+    pub tunnels: u32,
 }
 
 pub(super) fn limits(section: &mut Reader<'_, '_>) -> LimitsConfig {
     LimitsConfig {
         head_bytes: section.size("head_bytes"),
         head_count: section.integer("head_count") as u32,
+        uri_bytes: section.size("uri_bytes"),
         body_bytes: section.size("body_bytes"),
+        connections: section.integer("connections") as u32,
+        connections_per_client: section.integer("connections_per_client") as u32,
+        requests_per_connection: section.integer("requests_per_connection") as u32,
+        tunnels: section.integer("tunnels") as u32,
     }
 }
 
@@ -332,6 +379,29 @@ pub(super) const REWRITE: Section = Section {
         ),
     ],
 };
+
+pub(super) const PAGES: Section = Section {
+    path: "pages",
+    shape: Shape::Always,
+    doc: "What people see whom the router answers by itself; docs/PAGES.md says what may stand in a template.",
+    keys: &[live(
+        "error",
+        Kind::Text("path"),
+        "\"\"",
+        "File with a template of the page for errors, for whoever prefers HTML. Empty: text, or JSON for those who prefer that.",
+    )],
+};
+
+/// Templates of pages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PagesConfig {
+    /// The page for errors.
+    pub error: Option<PathBuf>,
+}
+
+pub(super) fn pages(section: &mut Reader<'_, '_>) -> PagesConfig {
+    PagesConfig { error: section.path("error") }
+}
 
 /// Changes to responses.
 #[derive(Clone, Debug, PartialEq, Eq)]

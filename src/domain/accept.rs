@@ -71,6 +71,8 @@ fn specificity(range: &str, media_type: &str) -> Option<u8> {
     match (kind, rest) {
         ("*", "*") => Some(0),
         (kind, "*") if kind.eq_ignore_ascii_case(wanted) => Some(1),
+        // Whoever reads a format that is made of JSON reads JSON.
+        (_, made) if media_type == "application/json" && made.to_ascii_lowercase().ends_with("+json") => Some(1),
         _ => None,
     }
 }

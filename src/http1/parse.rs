@@ -6,7 +6,7 @@
 use std::mem::MaybeUninit;
 
 use super::body::TRAILER_COUNT_MAX;
-use super::head::{Entry, HEAD_BYTES_MAX, Head, Version, is_text, is_token};
+use super::head::{Entry, HEAD_BYTES_MAX, Head, TARGET_BYTES_MAX, Version, is_text, is_token};
 use super::name::Name;
 use super::refusal::Refusal;
 use super::target;
@@ -18,11 +18,13 @@ pub struct Limits {
     pub head_bytes: usize,
     /// Field lines; at most [`FIELDS_MAX`].
     pub head_count: usize,
+    /// The target of a request; at most [`TARGET_BYTES_MAX`].
+    pub target_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { head_bytes: 64 << 10, head_count: 128 }
+        Limits { head_bytes: 64 << 10, head_count: 128, target_bytes: TARGET_BYTES_MAX }
     }
 }
 
@@ -93,6 +95,9 @@ fn try_request(input: &[u8], limits: &Limits, head: &mut Head) -> Result<Progres
         return Err(Refusal::Method); // httparse fills all three before it says Complete
     };
     target::check_bytes(path.as_bytes())?;
+    if path.len() > limits.target_bytes {
+        return Err(Refusal::TargetTooLong);
+    }
     let line_end = empty_line + method.len() + 1 + path.len() + " HTTP/1.1".len();
     if !input[line_end..].starts_with(b"\r\n") || !input[..end].ends_with(b"\r\n\r\n") {
         return Err(Refusal::BareLineFeed);

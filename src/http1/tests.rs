@@ -337,7 +337,7 @@ fn check_limited(text: &str, limits: Limits, expected: Result<Progress, Refusal>
 #[test]
 fn a_head_may_be_as_large_as_the_limit_and_no_larger() {
     let text = with_fields("A: b\r\n");
-    let limits = |head_bytes| Limits { head_bytes, head_count: 10 };
+    let limits = |head_bytes| Limits { head_bytes, head_count: 10, ..Limits::default() };
     check_limited(&text, limits(text.len()), Ok(Progress::Complete(text.len())));
     check_limited(&text, limits(text.len() - 1), Err(Refusal::HeadTooLarge));
     check_limited(&text[..text.len() - 1], limits(text.len()), Ok(Progress::Partial));
@@ -350,12 +350,16 @@ fn a_head_may_be_as_large_as_the_limit_and_no_larger() {
 
 #[test]
 fn a_head_may_have_as_many_fields_as_the_limit_and_no_more() {
-    let limits = |head_count| Limits { head_bytes: 1000, head_count };
+    let limits = |head_count| Limits { head_bytes: 1000, head_count, ..Limits::default() };
     let text = with_fields("A: b\r\n");
     check_limited(&text, limits(2), Ok(Progress::Complete(text.len())));
     check_limited(&text, limits(1), Err(Refusal::TooManyFields));
     let many = with_fields(&"A: b\r\n".repeat(parse::FIELDS_MAX));
-    check_limited(&many, Limits { head_bytes: 1 << 20, head_count: usize::MAX }, Err(Refusal::TooManyFields));
+    check_limited(
+        &many,
+        Limits { head_bytes: 1 << 20, head_count: usize::MAX, ..Limits::default() },
+        Err(Refusal::TooManyFields),
+    );
 }
 
 #[test]

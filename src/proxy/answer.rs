@@ -4,11 +4,10 @@ use std::io::Write;
 
 use super::error::ProxyError;
 use super::gorouter;
+use super::pages::{self, ErrorFacts, TEXT};
 use super::settings::Settings;
 use crate::config::Compat;
 use crate::http1::{Head, Method, Name, Version};
-
-const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Writes the whole answer for `error` to `out`; how many bytes of it are its head.
 pub fn write(
@@ -23,9 +22,19 @@ pub fn write(
     let begin = out.len();
     let id = std::str::from_utf8(request_id).unwrap_or_default();
     let status = error.status(settings.timeout_status);
-    let (content_type, body) = match settings.compat {
-        Compat::None => body(error, status, id, prefers_json(request)),
-        Compat::Gorouter => (TEXT, gorouter::body(error, status, reason(status), request)),
+    let facts = ErrorFacts {
+        status,
+        reason: reason(status),
+        label: error.label(),
+        message: &error.to_string(),
+        request_id: id,
+    };
+    let accept = request.values(Name::Accept).collect::<Vec<_>>().join(b", ".as_slice());
+    let (content_type, body) = match (settings.compat, settings.error_page.body(&facts, &accept)) {
+        (Compat::Gorouter, (kind, _)) if kind != pages::HTML => {
+            (TEXT, gorouter::body(error, status, facts.reason, request))
+        }
+        (Compat::None | Compat::Gorouter, chosen) => chosen,
     };
     head(error, status, id, content_type, body.len(), out);
     end(begin, &body, request, version, keep_alive, out)
@@ -102,7 +111,8 @@ fn head(error: &ProxyError, status: u16, id: &str, content_type: &str, length: u
         out,
         "HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\
          X-Cf-RouterError: {cf}\r\nX-Weighbridge-Error: {label}\r\nX-Vcap-Request-Id: {id}\r\n\
-         X-Content-Type-Options: nosniff\r\n"
+         X-Content-Type-Options: nosniff\r\n\
+         Vary: Accept\r\n"
     )
     .expect("a vector takes every write");
     if let Some(seconds) = error.retry_after() {
@@ -111,37 +121,6 @@ fn head(error: &ProxyError, status: u16, id: &str, content_type: &str, length: u
     for (name, value) in error.extra_fields() {
         write!(out, "{name}: {value}\r\n").expect("a vector takes every write");
     }
-}
-
-fn body(error: &ProxyError, status: u16, id: &str, json: bool) -> (&'static str, Vec<u8>) {
-    if json {
-        let said = serde_json::json!({
-            "status": status, "error": error.label(), "message": error.to_string(), "request_id": id,
-        });
-        return ("application/json", said.to_string().into_bytes());
-    }
-    let text = format!("{status} {}: {error}.\nRequest {id}.\n", reason(status));
-    (TEXT, text.into_bytes())
-}
-
-/// Whether `Accept` likes JSON better than text (RFC 9110 section 12.5.1, as far as it matters between these two).
-fn prefers_json(request: &Head) -> bool {
-    let (mut json, mut text) = (0.0_f32, 0.0_f32);
-    for element in request.values(Name::Accept).flat_map(|value| value.split(|&byte| byte == b',')) {
-        let mut parts = element.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
-        let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let quality = parts
-            .filter_map(|part| part.strip_prefix(b"q="))
-            .find_map(|q| std::str::from_utf8(q).ok()?.parse::<f32>().ok())
-            .unwrap_or(1.0);
-        if kind == b"application/json" || kind.ends_with(b"+json") {
-            json = json.max(quality);
-        } else if kind.starts_with(b"text/") || kind == b"*/*" {
-            text = text.max(quality);
-        }
-    }
-    json > text
-        || (json > 0.0 && json == text && !request.values(Name::Accept).any(|value| value.starts_with(b"text/")))
 }
 
 /// The usual phrase.
@@ -164,31 +143,5 @@ fn reason(status: u16) -> &'static str {
         525 => "SSL Handshake Failed",
         526 => "Invalid SSL Certificate",
         _ => "Error",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check_prefers_json(accept: &str, expected: bool) {
-        let mut request = Head::new();
-        request.push_known(Name::Accept, accept.as_bytes()).expect("a plain value");
-        assert_eq!(prefers_json(&request), expected, "{accept}");
-    }
-
-    #[test]
-    fn json_is_for_those_who_like_it_better_than_text() {
-        check_prefers_json("application/json", true);
-        check_prefers_json("application/problem+json", true);
-        check_prefers_json("application/json, */*;q=0.5", true);
-        check_prefers_json("application/json, text/plain, */*", true);
-        check_prefers_json("text/html,application/xhtml+xml,*/*;q=0.8", false);
-        check_prefers_json("text/html, application/json", false);
-        check_prefers_json("*/*", false);
-        check_prefers_json("text/plain, application/json;q=0.9", false);
-        check_prefers_json("application/json;q=zero", true);
-        check_prefers_json("", false);
     }
 }

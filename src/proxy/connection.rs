@@ -10,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use tokio::net::TcpStream;
 
+use super::admission::Place;
 use super::connections::Open;
 use super::error::ProxyError;
 use super::http2;
@@ -53,6 +54,8 @@ pub struct Client {
     pub may_be_introduced: bool,
     /// The certificate it has shown: DER in Base64.
     pub certificate: Option<Box<str>>,
+    /// Its place among the connections of the same client, where those are limited.
+    place: Option<Place>,
 }
 
 /// What a link had counted at some time.
@@ -135,6 +138,7 @@ impl Facts {
             secure: self.secure,
             may_be_introduced: false,
             certificate: self.certificate,
+            place: None,
         }
     }
 }
@@ -167,6 +171,18 @@ impl Drop for Counted<'_> {
 pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, over: Over) {
     let open = worker.connections.open();
     let _counted = Counted::new(&worker.metrics);
+    let settings = worker.settings();
+    let place = worker.admission.connection(settings.connections_max);
+    let from = peer.ip().to_canonical();
+    let may_be_introduced = over == Over::Tcp && settings.may_be_introduced(from);
+    let of_client = if may_be_introduced { Ok(None) } else { place_of_client(&worker, from) };
+    if over == Over::Tls
+        && let Some(error) = place.as_ref().err().or(of_client.as_ref().err())
+    {
+        // Not worth a handshake, and without one there is nothing to answer on.
+        worker.metrics.refused(error.label());
+        return;
+    }
     let stream = match over {
         Over::Tcp => Stream::Plain(stream),
         Over::Tls => match secure(&worker, stream, peer).await {
@@ -174,19 +190,33 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, over
             None => return,
         },
     };
-    let may_be_introduced = over == Over::Tcp && worker.settings().may_be_introduced(peer.ip().to_canonical());
-    let header_read = worker.settings().timeouts.header_read;
     let facts = Facts::of(&stream, peer);
     if stream.alpn() == Some(clients::HTTP2) {
         return http2::serve(worker.clone(), stream, Vec::new(), facts, open).await;
     }
-    let mut client = facts.client(Link::new(stream, peer, &worker.buffers), Patience::new(&worker.clock, header_read));
+    let patience = Patience::new(&worker.clock, settings.timeouts.header_read);
+    let mut client = facts.client(Link::new(stream, peer, &worker.buffers), patience);
     client.may_be_introduced = may_be_introduced;
-    let mut first = true;
+    let _place = match (place, of_client) {
+        (Ok(place), Ok(of_client)) => {
+            client.place = of_client;
+            place
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            let after = request::refuse(&worker, &mut client, &mut worker.heads.lend(), error).await;
+            return part(client, after).await;
+        }
+    };
+    drop(settings);
+    let (mut first, mut requests) = (true, 0);
     loop {
         let mut head = worker.heads.lend();
         let after = match arrival(&worker, &mut client, &mut head, &open, first).await {
-            Arrival::Request => request::serve(&worker, &mut client, &mut head).await,
+            Arrival::Request => {
+                requests += 1;
+                client.stays &= requests != worker.settings().requests_per_connection_max;
+                request::serve(&worker, &mut client, &mut head).await
+            }
             Arrival::Refused(error) => request::refuse(&worker, &mut client, &mut head, error).await,
             Arrival::Http2 => {
                 let (stream, unread) = client.link.into_parts();
@@ -198,15 +228,24 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, over
             Arrival::Gone => After::Abort,
         };
         first = false;
-        match after {
-            After::KeepAlive => {}
-            After::Close | After::Linger => {
-                linger(&mut client, after == After::Linger).await;
-                return;
-            }
-            After::Abort => return,
+        if after != After::KeepAlive {
+            return part(client, after).await;
         }
     }
+}
+
+/// Ends the connection as `after` says.
+async fn part(mut client: Client, after: After) {
+    if after != After::Abort {
+        linger(&mut client, after == After::Linger).await;
+    }
+}
+
+/// A place for a connection of the client at `address`. A proxy that is trusted speaks for many, and is not counted.
+fn place_of_client(worker: &Worker, address: IpAddr) -> Result<Option<Place>, ProxyError> {
+    let settings = worker.settings();
+    let most = if settings.trusts(address) { 0 } else { settings.connections_per_client_max };
+    worker.admission.client(address, most)
 }
 
 /// Serves one request of HTTP/2; its body and its answer go over `stream`. `verdict` is
@@ -256,10 +295,10 @@ async fn arrival(worker: &Worker, client: &mut Client, head: &mut Head, open: &O
     let (mut begun, mut leaves) = (false, false);
     loop {
         if client.may_be_introduced
-            && let Err(refusal) = introduction(client)
+            && let Err(error) = introduction(worker, client)
         {
             client.stays = false;
-            return Arrival::Refused(refused(refusal));
+            return Arrival::Refused(error);
         }
         if first && settings.h2c && !client.secure && client.link.input.filled().starts_with(http2::PREFACE) {
             return Arrival::Http2;
@@ -311,7 +350,7 @@ async fn arrival(worker: &Worker, client: &mut Client, head: &mut Head, open: &O
 }
 
 /// Hears the PROXY protocol's preamble, if one comes; until that is known, the client may still be introduced.
-fn introduction(client: &mut Client) -> Result<(), Refusal> {
+fn introduction(worker: &Worker, client: &mut Client) -> Result<(), ProxyError> {
     let input = client.link.input.filled();
     if input.is_empty() {
         return Ok(());
@@ -327,10 +366,11 @@ fn introduction(client: &mut Client) -> Result<(), Refusal> {
         }
         Err(malformed) => {
             tracing::debug!(peer = %client.peer, %malformed, "a preamble of the PROXY protocol was refused");
-            return Err(Refusal::ProxyPreamble);
+            return Err(ProxyError::BadRequest(Refusal::ProxyPreamble));
         }
     }
     client.may_be_introduced = false;
+    client.place = place_of_client(worker, client.address)?;
     Ok(())
 }
 

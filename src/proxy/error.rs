@@ -52,6 +52,9 @@ pub enum ProxyError {
     /// Every instance is at `max_conns`.
     #[error("every instance of this route is at its connection limit")]
     ConnectionLimit,
+    /// A limit on what clients hold at one time is reached.
+    #[error("{0}")]
+    Crowded(Crowd),
     /// `X-CF-App-Instance` or `X-CF-Process-Instance` cannot be read.
     #[error("the header that names an instance is malformed")]
     MalformedInstanceHeader,
@@ -73,12 +76,29 @@ pub enum ProxyError {
     ClientGone,
 }
 
+/// What there is too much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Crowd {
+    /// `limits.connections`
+    #[error("the router has as many connections as it may")]
+    Connections,
+    /// `limits.connections_per_client`
+    #[error("this client has as many connections as it may")]
+    Client,
+    /// `limits.tunnels`
+    #[error("the router has as many tunnels as it may")]
+    Tunnels,
+}
+
 /// What an instance did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Cause {
     /// Its name has no address (yet).
     #[error("name not resolved")]
     Unresolved,
+    /// We have no file descriptor left for a connection: nothing is wrong with it.
+    #[error("the router is out of file descriptors")]
+    NoDescriptor,
     /// It could not be connected to.
     #[error("connect: {0}")]
     Connect(io::ErrorKind),
@@ -152,7 +172,11 @@ impl ProxyError {
             Self::ClientGone => 499,
             Self::RouteService => 502,
             Self::Endpoint(cause) => cause.status(),
-            Self::NoEndpoints | Self::ConnectionLimit | Self::AppWaking { .. } | Self::AppFailed { .. } => 503,
+            Self::NoEndpoints
+            | Self::ConnectionLimit
+            | Self::Crowded(_)
+            | Self::AppWaking { .. }
+            | Self::AppFailed { .. } => 503,
             Self::EndpointTimeout => timeout_status,
         }
     }
@@ -171,6 +195,7 @@ impl ProxyError {
             Self::AppWaking { .. } => "app_waking".into(),
             Self::AppFailed { .. } => "app_failed".into(),
             Self::ConnectionLimit => "Connection Limit Reached".into(),
+            Self::Crowded(_) => self.label().into(),
             Self::MalformedInstanceHeader => "invalid_cf_app_instance_header".into(),
             Self::Endpoint(cause) => format!("endpoint_failure ({cause})"),
             Self::EndpointTimeout => "endpoint_timeout".into(),
@@ -193,6 +218,9 @@ impl ProxyError {
             Self::AppWaking { .. } => "app_waking",
             Self::AppFailed { .. } => "app_failed",
             Self::ConnectionLimit => "connection_limit_reached",
+            Self::Crowded(Crowd::Connections) => "too_many_connections",
+            Self::Crowded(Crowd::Client) => "too_many_connections_of_client",
+            Self::Crowded(Crowd::Tunnels) => "too_many_tunnels",
             Self::MalformedInstanceHeader => "invalid_cf_app_instance_header",
             Self::Endpoint(_) => "endpoint_failure",
             Self::EndpointTimeout => "endpoint_timeout",
@@ -204,7 +232,7 @@ impl ProxyError {
     pub fn refused(&self) -> Option<&'static str> {
         match self {
             Self::BadRequest(refusal) | Self::HeadTooLarge(refusal) => Some(refusal.label()),
-            Self::EmptyHost | Self::BodyTooLarge | Self::ClientTimeout => Some(self.label()),
+            Self::EmptyHost | Self::BodyTooLarge | Self::ClientTimeout | Self::Crowded(_) => Some(self.label()),
             Self::ConnectMethod => Some("connect"),
             Self::UnknownRoute
             | Self::NoEndpoints
@@ -236,6 +264,7 @@ impl ProxyError {
             | Self::AppWaking { .. }
             | Self::AppFailed { .. }
             | Self::ConnectionLimit
+            | Self::Crowded(_)
             | Self::MalformedInstanceHeader
             | Self::UnknownInstance
             | Self::RouteService
@@ -260,6 +289,7 @@ impl ProxyError {
             | Self::AppWaking { .. }
             | Self::AppFailed { .. }
             | Self::ConnectionLimit
+            | Self::Crowded(_)
             | Self::MalformedInstanceHeader
             | Self::UnknownInstance
             | Self::RouteService => Outcome::Cancelled,
@@ -283,8 +313,10 @@ impl ProxyError {
             | Self::BodyTooLarge
             | Self::ClientTimeout
             | Self::ConnectMethod
+            | Self::Crowded(Crowd::Connections | Crowd::Client)
             | Self::ClientGone => true,
-            Self::UnknownRoute
+            Self::Crowded(Crowd::Tunnels)
+            | Self::UnknownRoute
             | Self::UnknownInstance
             | Self::RouteService
             | Self::NoEndpoints
@@ -310,9 +342,11 @@ impl ProxyError {
         match self {
             Self::EmptyHost => &[("Cache-Control", "public,max-age=2")],
             Self::UnknownRoute => &[("Cache-Control", "no-cache, no-store")],
-            Self::AppWaking { .. } | Self::AppFailed { .. } => &[("Cache-Control", "no-store"), ("Vary", "Accept")],
+            Self::AppWaking { .. } | Self::AppFailed { .. } => &[("Cache-Control", "no-store")],
             Self::NoEndpoints => &[("Retry-After", "5"), ("Cache-Control", "no-cache, no-store")],
-            Self::ConnectionLimit => &[("Retry-After", "1"), ("Cache-Control", "no-cache, no-store")],
+            Self::ConnectionLimit | Self::Crowded(_) | Self::Endpoint(Cause::NoDescriptor) => {
+                &[("Retry-After", "1"), ("Cache-Control", "no-cache, no-store")]
+            }
             _other => &[],
         }
     }
@@ -323,7 +357,7 @@ impl Cause {
     fn status(self) -> u16 {
         match self {
             Self::CertificateWanted => 496,
-            Self::WrongName => 503,
+            Self::WrongName | Self::NoDescriptor => 503,
             Self::NotTls => 525,
             Self::BadCertificate | Self::NoAuthorities => 526,
             Self::Unresolved
@@ -361,7 +395,11 @@ impl Cause {
             | Self::NotInHttp2 => Failure::Connect,
             Self::StaleConnection => Failure::ReusedConnectionDead,
             Self::ClosedEarly | Self::Reset => Failure::ClosedEarly,
-            Self::BadResponse(_) | Self::UnaskedUpgrade | Self::Http2Violated | Self::Truncated => Failure::Broken,
+            Self::BadResponse(_)
+            | Self::UnaskedUpgrade
+            | Self::Http2Violated
+            | Self::Truncated
+            | Self::NoDescriptor => Failure::Broken,
             Self::Stalled => Failure::TimedOut,
         }
     }
@@ -379,7 +417,7 @@ impl Cause {
             | Self::CertificateWanted
             | Self::NotHttp2
             | Self::RefusedStream => Outcome::ConnectFailed,
-            Self::StaleConnection | Self::NoAuthorities | Self::NotInHttp2 => Outcome::Cancelled,
+            Self::StaleConnection | Self::NoAuthorities | Self::NotInHttp2 | Self::NoDescriptor => Outcome::Cancelled,
             Self::ClosedEarly | Self::Reset | Self::Truncated => Outcome::Reset,
             Self::BadResponse(_) | Self::UnaskedUpgrade | Self::Http2Violated => Outcome::Failed { latency: took },
             Self::Stalled => Outcome::TimedOut { timeout: took },
@@ -390,6 +428,7 @@ impl Cause {
     pub fn label(self) -> &'static str {
         match self {
             Self::Unresolved => "unresolved",
+            Self::NoDescriptor => "no_descriptor",
             Self::Connect(io::ErrorKind::ConnectionRefused) => "connect_refused",
             Self::Connect(_) => "connect_failed",
             Self::ConnectTimeout => "connect_timeout",

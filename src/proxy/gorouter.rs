@@ -27,6 +27,7 @@ pub fn body(error: &ProxyError, status: u16, reason: &str, request: &Head) -> Ve
         | ProxyError::BodyTooLarge
         | ProxyError::ClientTimeout
         | ProxyError::ConnectMethod
+        | ProxyError::Crowded(_)
         | ProxyError::ClientGone => String::new(),
     };
     let colon = if said.is_empty() { "" } else { ": " };

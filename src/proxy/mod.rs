@@ -1,5 +1,6 @@
 //! The data plane: accepts, looks up, picks, forwards, retries, finishes. Each worker thread owns its world.
 
+pub mod admission;
 pub mod answer;
 mod asleep;
 pub mod body;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admission::Place;
 use super::answer;
 use super::asleep::{self, Door};
 use super::body::{Download, Upload};
@@ -58,6 +59,8 @@ pub struct Trip {
     pub ending: Ending,
     /// Bytes of the response head as written.
     pub head_bytes: u64,
+    /// A place for the tunnel that the request asks for.
+    tunnel: Option<Place>,
 }
 
 /// Serves one request whose head is complete. Never fails: whatever goes wrong becomes an answer the client can read,
@@ -147,6 +150,9 @@ async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &
     let replay = Replay { idempotent: headers::is_idempotent(request), replayable: true };
     headers::towards_instances(request, &trip.client_facts(client, worker.dice.borrow_mut().bits()), &settings)
         .map_err(ProxyError::HeadTooLarge)?;
+    if request.has(Name::Upgrade) {
+        trip.tunnel = Some(worker.admission.tunnel(settings.tunnels_max)?);
+    }
     worker.retries.request(now);
 
     let mut response = worker.heads.lend();
@@ -663,6 +669,7 @@ impl Trip {
             error: None,
             ending: Ending::Complete,
             head_bytes: 0,
+            tunnel: None,
         }
     }
 

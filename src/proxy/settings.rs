@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::pages::LoadingPage;
+use super::pages::{ErrorPage, LoadingPage, Pages};
 use crate::config::{Compat, Config, ForwardedConfig, RewriteConfig, StickyConfig, TimeoutsConfig, TracingConfig};
 use crate::domain::table::snapshot::RouteSettings;
 use crate::domain::wake::Ignore;
 use crate::http1::Limits;
+use crate::http1::head::TARGET_BYTES_MAX;
 
 /// Settings of the data plane.
 #[derive(Clone, Debug)]
@@ -18,6 +19,14 @@ pub struct Settings {
     pub head_limits: Limits,
     /// Largest request body in bytes; 0 is unlimited.
     pub body_bytes_max: u64,
+    /// Connections of clients, all together; 0 is any number.
+    pub connections_max: u32,
+    /// Connections of one client; 0 is any number.
+    pub connections_per_client_max: u32,
+    /// Requests on one connection of HTTP/1; 0 is any number.
+    pub requests_per_connection_max: u32,
+    /// Tunnels; 0 is any number.
+    pub tunnels_max: u32,
     /// Whether clients may speak HTTP/2 in clear text, if they know beforehand that we do.
     pub h2c: bool,
     /// The `User-Agent` of the load balancer's question whether requests may come; empty: none.
@@ -49,6 +58,8 @@ pub struct Settings {
     pub rewrite: RewriteConfig,
     /// Visitors of sleeping apps.
     pub wake: WakeSettings,
+    /// What errors look like.
+    pub error_page: ErrorPage,
 }
 
 /// What visitors of sleeping apps get.
@@ -80,13 +91,21 @@ pub struct RouteLimits {
 }
 
 impl Settings {
-    /// As configured, with the loading page that the configuration names.
-    pub fn of(config: &Config, page: LoadingPage) -> Settings {
+    /// As configured, with the pages that the configuration names.
+    pub fn of(config: &Config, pages: Pages) -> Settings {
         Settings {
             head_limits: Limits {
                 head_bytes: config.limits.head_bytes as usize,
                 head_count: config.limits.head_count as usize,
+                target_bytes: match config.limits.uri_bytes {
+                    0 => TARGET_BYTES_MAX,
+                    bytes => bytes as usize,
+                },
             },
+            connections_max: config.limits.connections,
+            connections_per_client_max: config.limits.connections_per_client,
+            requests_per_connection_max: config.limits.requests_per_connection,
+            tunnels_max: config.limits.tunnels,
             body_bytes_max: config.limits.body_bytes,
             h2c: config.http.h2c,
             health_check_agent: config.http.health_check_agent.as_str().into(),
@@ -106,8 +125,9 @@ impl Settings {
                 hold: config.wake.hold,
                 held_max: config.wake.held_max,
                 ignore: config.wake.ignore.clone(),
-                page,
+                page: pages.loading,
             },
+            error_page: pages.error,
         }
     }
 
@@ -130,5 +150,21 @@ impl Settings {
             attempts: route.retry_attempts.unwrap_or(self.attempts),
             body_bytes_max: route.body_bytes_max.unwrap_or(self.body_bytes_max),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::parse::FIELDS_MAX;
+
+    #[test]
+    fn what_can_be_configured_is_what_the_codec_can_do() {
+        let allowed = |key: &str, most: usize| {
+            let with = |value: usize| Config::from_toml(&format!("limits.{key} = {value}"));
+            with(most).is_ok() && with(most + 1).is_err()
+        };
+        assert!(allowed("head_count", FIELDS_MAX));
+        assert!(allowed("uri_bytes", TARGET_BYTES_MAX));
     }
 }

@@ -18,6 +18,7 @@ use super::stream::Stream;
 use super::tls::{Tls, instances};
 use crate::domain::endpoint::{self, Endpoint};
 use crate::domain::moment::Moment;
+use crate::runtime::descriptors;
 
 /// Idle connections kept per endpoint and worker.
 const IDLE_PER_ENDPOINT_MAX: usize = 128;
@@ -99,6 +100,12 @@ impl Upstreams {
         self.sessions.sweep(now, idle_max);
     }
 
+    /// Drops them all: somebody needs the file descriptors.
+    pub fn clear(&self) {
+        self.idle.borrow_mut().clear();
+        self.count.set(0);
+    }
+
     /// Idle connections held.
     pub fn idle_count(&self) -> usize {
         self.count.get()
@@ -132,6 +139,10 @@ impl Upstreams {
         let connected = patience.limit(|cx| -> Poll<io::Result<TcpStream>> { connecting.as_mut().poll(cx) }).await;
         let stream = match connected {
             Ok(Ok(stream)) => stream,
+            Ok(Err(error)) if descriptors::are_exhausted(&error) => {
+                self.clear();
+                return Err(ProxyError::Endpoint(Cause::NoDescriptor));
+            }
             Ok(Err(error)) => return Err(ProxyError::Endpoint(Cause::Connect(error.kind()))),
             Err(_elapsed) => return Err(ProxyError::Endpoint(Cause::ConnectTimeout)),
         };

@@ -1,7 +1,7 @@
 //! The worker threads: each has its own runtime, listeners, keep-alive connections, buffers and dice, and shares with the
 //! others only the routes, the settings and the counters of the endpoints.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -17,6 +17,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::admission::Admission;
 use super::buffers::BufferPool;
 use super::connection::{self, Client, Counts};
 use super::connections::Connections;
@@ -33,6 +34,7 @@ use crate::domain::table::snapshot::Snapshot;
 use crate::domain::wake::{Happening, Knock, LiveApp};
 use crate::http1::{Head, Name, Version};
 use crate::runtime::clock::{Clock, Present};
+use crate::runtime::descriptors;
 use crate::runtime::published::{Published, Reader};
 use crate::runtime::shutdown::{Listener, Phase};
 use crate::runtime::succession::Inheritance;
@@ -44,6 +46,9 @@ const BACKLOG: i32 = 4096;
 
 /// How long accepting rests after a failure (out of file descriptors, most likely): others may close meanwhile.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// Trouble with accepting is told that often at most.
+const TROUBLE_EVERY: Duration = Duration::from_secs(10);
 
 /// How often old upstream connections are dropped and the log is flushed.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
@@ -72,6 +77,8 @@ pub struct Shared {
     pub retries: Arc<Budget>,
     /// Tells the control plane who wants a sleeping app.
     pub happenings: mpsc::Sender<Happening>,
+    /// How many clients there are.
+    pub admission: Arc<Admission>,
 }
 
 /// One worker's world. Nothing in it is shared with another thread but through `Shared`.
@@ -94,7 +101,10 @@ pub struct Worker {
     /// The budget of all workers.
     pub retries: Arc<Budget>,
     happenings: mpsc::Sender<Happening>,
+    /// The clients of all workers.
+    pub admission: Arc<Admission>,
     log: RefCell<LogBuffer>,
+    accept_trouble_told: Cell<Option<Moment>>,
     routes: RefCell<Reader<Snapshot>>,
     settings: RefCell<Reader<Settings>>,
     tls: RefCell<Reader<Tls>>,
@@ -133,6 +143,20 @@ impl Worker {
             if self.happenings.try_send(wanted).is_err() {
                 app.not_told();
             }
+        }
+    }
+
+    /// A connection could not be accepted: counted each time, told once in a while.
+    fn not_accepted(&self, error: &io::Error) {
+        let is_exhausted = descriptors::are_exhausted(error);
+        if is_exhausted {
+            self.upstreams.clear();
+        }
+        self.metrics.accept_failed(if is_exhausted { "no_descriptor" } else { "other" });
+        let now = self.now();
+        if self.accept_trouble_told.get().is_none_or(|told| now.since(told) >= TROUBLE_EVERY) {
+            self.accept_trouble_told.set(Some(now));
+            tracing::warn!(%error, "connections cannot be accepted");
         }
     }
 
@@ -366,7 +390,9 @@ async fn serve(shared: &Shared, belongings: Belongings) {
         metrics: shared.metrics.shard(),
         retries: shared.retries.clone(),
         happenings: shared.happenings.clone(),
+        admission: shared.admission.clone(),
         log: RefCell::new(belongings.log),
+        accept_trouble_told: Cell::new(None),
         routes: RefCell::new(Reader::new(shared.routes.clone())),
         settings: RefCell::new(Reader::new(shared.settings.clone())),
         tls: RefCell::new(Reader::new(shared.tls.clone())),
@@ -435,7 +461,7 @@ async fn accept(
         match accepted {
             Ok((stream, peer)) => begin(&worker, stream, peer, over),
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                worker.not_accepted(&error);
                 sleep(ACCEPT_REST).await;
             }
         }

@@ -32,6 +32,7 @@ use crate::proxy::tls::keeper::{Keeper, Problems};
 use crate::proxy::worker::{self, Belongings, Listeners, Over, Shared};
 use crate::runtime::bus_state::BusState;
 use crate::runtime::clock::Clock;
+use crate::runtime::descriptors;
 use crate::runtime::published::Published;
 use crate::runtime::shutdown::{self, Conductor, Phase};
 use crate::runtime::succession::{Inheritance, Offer};
@@ -170,7 +171,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (conductor, phase) = shutdown::channel();
     let metrics = Metrics::new(config.admin.routes_in_metrics);
     let routes = Published::new(Snapshot::empty(Keyed::new(secret)));
-    let settings = Published::new(Settings::of(&config, wiring::loading_page(&config)?));
+    let settings = Published::new(Settings::of(&config, wiring::pages(&config)?));
     let probe_settings = Published::new(wiring::probe(&config));
     let admin_settings = Published::new(admin::Settings::of(&config));
 
@@ -248,6 +249,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         metrics: metrics.clone(),
         retries: Arc::new(Budget::new(config.retry.budget_share, config.retry.budget_per_second)),
         happenings: happenings.clone(),
+        admission: Arc::default(),
         primed,
     };
     let sockets = handles(&listeners).map_err(StartError::Worker)?;
@@ -389,11 +391,11 @@ impl Running {
     /// Takes over what can change while the process runs; what cannot is named in the log and stays as it is.
     ///
     /// # Errors
-    /// A static route is none, or a file of TLS cannot be used; nothing has changed then.
+    /// A static route is none, or a file cannot be used; nothing has changed then.
     pub async fn reload(&mut self, mut newer: Config, level: Option<&LevelHandle>) -> Result<(), ReloadError> {
         newer.wake.start = self.config.wake.start.clone(); // stays until a restart; others must not be told otherwise
         let configured = wiring::configured(&newer)?;
-        let page = wiring::loading_page(&newer)?;
+        let pages = wiring::pages(&newer)?;
         let (tls, wanted) = (self.tls.clone(), newer.clone());
         tokio::task::spawn_blocking(move || tls.replace(&wanted)).await.expect("reading files does not panic")?;
         let changes = self.config.changes(&newer);
@@ -405,7 +407,7 @@ impl Running {
         {
             tracing::warn!(%error, "the log level stays as it was");
         }
-        self.settings.publish(Arc::new(Settings::of(&newer, page)));
+        self.settings.publish(Arc::new(Settings::of(&newer, pages)));
         self.probe_settings.publish(Arc::new(wiring::probe(&newer)));
         self.admin_settings.publish(Arc::new(admin::Settings::of(&newer)));
         let _stopped = self.events.send(configured).await;
@@ -460,7 +462,7 @@ impl Running {
 /// # Errors
 /// Everything that is wrong with them.
 pub fn check_files(config: &Config) -> Result<(), StartError> {
-    wiring::loading_page(config)?;
+    wiring::pages(config)?;
     Keeper::check(config)?;
     Starter::new(&config.wake.start).map(drop).map_err(StartError::Starter)
 }
@@ -473,6 +475,7 @@ pub fn check_files(config: &Config) -> Result<(), StartError> {
 pub fn run(config: Config, reread: impl Fn() -> Result<Config, String>) -> Result<(), StartError> {
     let level = start_log(&config.log);
     let supervisor = Arc::new(Supervisor::of(|name| std::env::var(name).ok()));
+    tracing::debug!(limit = descriptors::raise_limit(), "file descriptors");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("control")

@@ -1,7 +1,7 @@
 //! From the configuration to what each part of the router needs of it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::adapters::probe;
@@ -14,7 +14,7 @@ use crate::domain::protocol::rejection::Rejection;
 use crate::domain::protocol::route_uri::RouteUri;
 use crate::domain::table::settings::{ConfiguredRoute, Isolation, TableSettings};
 use crate::domain::wake;
-use crate::proxy::pages::{BadTemplate, LoadingPage};
+use crate::proxy::pages::{BadTemplate, ErrorPage, LoadingPage, Pages};
 use crate::telemetry::access_log::{Destination, Format};
 
 /// What the router says about itself on the bus: a new id for every process.
@@ -98,12 +98,14 @@ pub fn probe(config: &Config) -> probe::Settings {
     probe::Settings { path: config.wake.probe_path.clone() }
 }
 
-/// Why the operator's loading page cannot be used.
+/// Why a page of the operator cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BadPage {
     /// It cannot be read.
-    #[error("wake.page: cannot read {path}: {cause}", path = path.display())]
+    #[error("{key}: cannot read {path}: {cause}", path = path.display())]
     Unreadable {
+        /// The key that names it.
+        key: &'static str,
         /// Where it should be.
         path: PathBuf,
         /// Why.
@@ -111,8 +113,10 @@ pub enum BadPage {
         cause: std::io::Error,
     },
     /// It is no template.
-    #[error("wake.page: {path}: {cause}", path = path.display())]
+    #[error("{key}: {path}: {cause}", path = path.display())]
     Bad {
+        /// The key that names it.
+        key: &'static str,
         /// Where it is.
         path: PathBuf,
         /// Why.
@@ -121,15 +125,26 @@ pub enum BadPage {
     },
 }
 
-/// The loading page: the operator's own, else the one that is built in.
+/// The operator's own pages, else those that are built in.
 ///
 /// # Errors
-/// It cannot be read, or is no template.
-pub fn loading_page(config: &Config) -> Result<LoadingPage, BadPage> {
-    let Some(path) = config.wake.page.clone() else { return Ok(LoadingPage::default()) };
-    match std::fs::read(&path) {
-        Ok(source) => LoadingPage::from_template(&source).map_err(|cause| BadPage::Bad { path, cause }),
-        Err(cause) => Err(BadPage::Unreadable { path, cause }),
+/// One cannot be read, or is no template.
+pub fn pages(config: &Config) -> Result<Pages, BadPage> {
+    Ok(Pages {
+        loading: page("wake.page", config.wake.page.as_deref(), LoadingPage::from_template)?,
+        error: page("pages.error", config.pages.error.as_deref(), ErrorPage::from_template)?,
+    })
+}
+
+fn page<P: Default>(
+    key: &'static str,
+    path: Option<&Path>,
+    parse: fn(&[u8]) -> Result<P, BadTemplate>,
+) -> Result<P, BadPage> {
+    let Some(path) = path else { return Ok(P::default()) };
+    match std::fs::read(path) {
+        Ok(source) => parse(&source).map_err(|cause| BadPage::Bad { key, path: path.into(), cause }),
+        Err(cause) => Err(BadPage::Unreadable { key, path: path.into(), cause }),
     }
 }
 

@@ -1,9 +1,10 @@
-//! Plumbing: the clock, the snapshot cell, shutdown, succession and supervision, back-off.
+//! Plumbing: the clock, the snapshot cell, file descriptors, shutdown, succession and supervision, back-off.
 
 pub mod authorities;
 pub mod backoff;
 pub mod bus_state;
 pub mod clock;
+pub mod descriptors;
 pub mod lookups;
 pub mod published;
 pub mod shutdown;

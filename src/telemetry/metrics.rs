@@ -90,6 +90,8 @@ families! {
         "Streams of HTTP/2 that the router reset, towards clients and instances, by error code.";
     HTTP2_GOAWAYS: Counter "weighbridge_http2_goaways_total" ["code"]
         "Connections of HTTP/2 that the router ended, by error code; no_error is an ordinary goodbye.";
+    ACCEPTS_FAILED: Counter "weighbridge_accepts_failed_total" ["reason"]
+        "Times that no connection could be accepted; no_descriptor: the process was out of file descriptors.";
     TLS_FAILED: Counter "weighbridge_tls_handshakes_failed_total" ["reason"]
         "TLS handshakes with clients that failed.";
     TLS_LOADED: Counter "weighbridge_tls_loads_total" []

@@ -49,7 +49,7 @@ pub const TARGET: super::Target = super::Target {
     check,
 };
 
-const LIMITS: Limits = Limits { head_bytes: 2000, head_count: 12 };
+const LIMITS: Limits = Limits { head_bytes: 2000, head_count: 12, target_bytes: 1000 };
 
 /// Panics when a promise is broken.
 pub fn check(input: &[u8]) -> super::Ending {

@@ -12,6 +12,7 @@ mod headers;
 mod heartbeats;
 mod http2;
 mod life;
+mod limits;
 mod messages;
 mod mischief;
 mod nats;

@@ -100,7 +100,8 @@ impl ClientStream {
             Answer::Begun(answer) => return answer.poll_write(cx, bytes).map_err(reset),
             Answer::Expected(answer) => answer,
         };
-        let limits = parse::Limits { head_bytes: HEAD_BYTES_MAX, head_count: parse::FIELDS_MAX };
+        let limits =
+            parse::Limits { head_bytes: HEAD_BYTES_MAX, head_count: parse::FIELDS_MAX, ..parse::Limits::default() };
         let head = &mut self.head;
         let Progress::Complete(taken) = parse::response(bytes, &limits, head).map_err(io::Error::other)? else {
             return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));

@@ -61,6 +61,9 @@ pub(super) fn request(
     if head.values(Name::Te).any(|value| !value.eq_ignore_ascii_case(b"trailers")) {
         return Err(Refusal::FieldValue);
     }
+    if head.target().len() > limits.target_bytes {
+        return Err(Refusal::TargetTooLong);
+    }
     check_request(head)?;
     match protocol {
         Some(protocol) => upgrade(protocol.as_str(), key, head)?,

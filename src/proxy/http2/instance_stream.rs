@@ -153,7 +153,8 @@ impl InstanceStream {
 
     /// Sends the head that `bytes` begin with; tells its length.
     fn ask(&mut self, bytes: &[u8]) -> Result<usize, Cause> {
-        let limits = parse::Limits { head_bytes: HEAD_BYTES_MAX, head_count: parse::FIELDS_MAX };
+        let limits =
+            parse::Limits { head_bytes: HEAD_BYTES_MAX, head_count: parse::FIELDS_MAX, ..parse::Limits::default() };
         let head = &mut self.head;
         let Ok(Progress::Complete(taken)) = parse::request(bytes, &limits, head) else {
             return Err(Cause::NotInHttp2);

@@ -13,6 +13,12 @@ pub const VARIABLES: &[Variable] = &[
     Variable { name: "request_id", kind: Kind::Text, doc: "the value of `X-Vcap-Request-Id`" },
 ];
 
+/// The content type of a page.
+pub const HTML: &str = "text/html; charset=utf-8";
+
+/// The content type of a sentence.
+pub const TEXT: &str = "text/plain; charset=utf-8";
+
 /// What went wrong.
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorFacts<'a> {
@@ -50,9 +56,9 @@ impl ErrorPage {
             None => &["text/plain", "application/json"],
         };
         match (accept::choose(accept, offers), &self.template) {
-            (2, Some(template)) => ("text/html; charset=utf-8", html(template, facts).into_bytes()),
+            (2, Some(template)) => (HTML, html(template, facts).into_bytes()),
             (1, _) => ("application/json", json(facts)),
-            _ => ("text/plain; charset=utf-8", text(facts).into_bytes()),
+            _ => (TEXT, text(facts).into_bytes()),
         }
     }
 }
@@ -109,6 +115,8 @@ mod tests {
         check_body(&without, "*/*", plain.0, plain.1);
         check_body(&without, browser, plain.0, plain.1);
         check_body(&without, "application/json, text/plain, */*", "application/json", json);
+        check_body(&without, "application/problem+json", "application/json", json);
+        check_body(&without, "text/plain, application/json;q=0.9", plain.0, plain.1);
         let with = ErrorPage::from_template(TEMPLATE).expect("a good template");
         check_body(&with, "*/*", plain.0, plain.1);
         check_body(&with, "application/json", "application/json", json);

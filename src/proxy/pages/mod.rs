@@ -5,10 +5,19 @@ pub mod loading;
 pub mod template;
 pub mod words;
 
-pub use error::{ErrorFacts, ErrorPage};
+pub use error::{ErrorFacts, ErrorPage, HTML, TEXT};
 pub use loading::{LoadingPage, PageFacts};
 pub use template::BadTemplate;
 pub use words::Language;
+
+/// The pages of one configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Pages {
+    /// What visitors of sleeping apps see.
+    pub loading: LoadingPage,
+    /// What errors look like.
+    pub error: ErrorPage,
+}
 
 #[cfg(test)]
 mod tests {

@@ -55,6 +55,7 @@ impl Shards {
         out.number(CONNECTIONS_OPEN, self.difference(|s| &s.connections_opened, |s| &s.connections_closed));
         out.numbers(HTTP2_RESETS, self.labelled(|s| &s.http2_resets));
         out.numbers(HTTP2_GOAWAYS, self.labelled(|s| &s.http2_goaways));
+        out.numbers(ACCEPTS_FAILED, self.labelled(|s| &s.accepts_failed));
         out.numbers(TLS_FAILED, self.labelled(|s| &s.tls_failed));
         out.number(TUNNELS, self.sum(|s| &s.tunnels_opened));
         out.number(TUNNELS_OPEN, self.difference(|s| &s.tunnels_opened, |s| &s.tunnels_closed));

@@ -156,6 +156,11 @@ impl Shard {
         self.slots.http2_goaways.add(code, 1);
     }
 
+    /// A connection could not be accepted.
+    pub fn accept_failed(&self, reason: &'static str) {
+        self.slots.accepts_failed.add(reason, 1);
+    }
+
     /// A TLS handshake with a client failed.
     pub fn tls_failed(&self, reason: &'static str) {
         self.slots.tls_failed.add(reason, 1);
@@ -262,6 +267,7 @@ pub(super) struct Slots {
     pub(super) connections_closed: Count,
     pub(super) http2_resets: Labelled,
     pub(super) http2_goaways: Labelled,
+    pub(super) accepts_failed: Labelled,
     pub(super) tls_failed: Labelled,
     pub(super) connect: Histogram<12>,
     pub(super) connect_failed: Labelled,
@@ -309,6 +315,7 @@ impl Slots {
             connections_closed: Count::default(),
             http2_resets: Labelled::default(),
             http2_goaways: Labelled::default(),
+            accepts_failed: Labelled::default(),
             tls_failed: Labelled::default(),
             connect: Histogram::new(&CONNECT_BOUNDS),
             connect_failed: Labelled::default(),

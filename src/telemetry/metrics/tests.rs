@@ -37,6 +37,7 @@ fn count_everything(metrics: &Metrics) {
     shard.response_refused("status");
     shard.http2_reset("cancel");
     shard.http2_goaway("no_error");
+    shard.accept_failed("no_descriptor");
     shard.tls_failed("no_certificate");
     drop(shard.upstream_connected(MILLI));
     shard.upstream_connect_failed("refused");
