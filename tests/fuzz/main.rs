@@ -7,6 +7,8 @@
 
 mod bus_message;
 mod config;
+mod cookies;
+mod head_rewriting;
 mod http1_body;
 mod http1_request_head;
 mod http1_response_head;
@@ -28,6 +30,16 @@ fn bus_message() {
 #[test]
 fn config() {
     attack(&config::TARGET);
+}
+
+#[test]
+fn cookies() {
+    attack(&cookies::TARGET);
+}
+
+#[test]
+fn head_rewriting() {
+    attack(&head_rewriting::TARGET);
 }
 
 #[test]
