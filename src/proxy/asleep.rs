@@ -76,7 +76,8 @@ impl Door {
         app: &Arc<LiveApp>,
         uri: &Arc<str>,
     ) -> Result<(), ProxyError> {
-        if self.until.is_none() {
+        let has_waited = self.until.is_some();
+        if !has_waited {
             worker.metrics.held();
         }
         let until = *self.until.get_or_insert_with(|| worker.now() + settings.wake.hold);
@@ -84,9 +85,13 @@ impl Door {
             worker.metrics.not_held("too_many");
             return Err(refusal(app, worker.now()));
         };
-        worker.knock(app, uri, Knock::Visit);
+        // Who has waited for a start that failed is told so, however soon another visitor may have it tried again.
+        let is_told = has_waited && app.stage() == Stage::Failed;
+        if !is_told {
+            worker.knock(app, uri, Knock::Visit);
+        }
         // Only now: whoever fails it after this sees us waiting.
-        if has_failed(&app.view(), worker.now()) {
+        if is_told || has_failed(&app.view(), worker.now()) {
             worker.metrics.not_held("failed");
             return Err(refusal(app, worker.now()));
         }
