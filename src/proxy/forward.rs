@@ -364,8 +364,12 @@ impl Watch {
 
     /// Ready once the client is known to be gone; to be called while it waits for a response head.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>, link: &mut Link, version: Version) -> Poll<()> {
-        if self.poll_ended(cx, link).is_ready() {
+        if self.poll_ended(cx, link).is_ready() || link.poll_reset(cx).is_ready() {
             return Poll::Ready(());
+        }
+        // There is no room to read up to the end, which is behind a body that has to wait: only the probe can tell.
+        if self.check.is_none() && link.input.is_full() {
+            self.check = Some(Box::pin(sleep(HALF_CLOSED_CHECK)));
         }
         while let Some(check) = &mut self.check
             && check.as_mut().poll(cx).is_ready()

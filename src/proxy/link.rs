@@ -104,6 +104,11 @@ impl Link {
         !self.ended && self.input.is_empty()
     }
 
+    /// Ready once the peer has reset a stream of HTTP/2, whatever of it is unread; other connections tell by reading.
+    pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_reset(cx)
+    }
+
     /// Whether the kernel knows of an error on the connection, such as a reset.
     pub fn is_broken(&self) -> bool {
         self.stream.is_broken()

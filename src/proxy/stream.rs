@@ -139,6 +139,14 @@ impl Stream {
         }
     }
 
+    /// See [`Link::poll_reset`](super::link::Link::poll_reset).
+    pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Stream::Http2Client(stream) => stream.poll_reset(cx),
+            Stream::Plain(_) | Stream::Tls(_) | Stream::Http2Instance(_) => Poll::Pending,
+        }
+    }
+
     /// Whether an error on the connection is known, such as a reset.
     pub fn is_broken(&self) -> bool {
         let tcp = match self {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -139,10 +140,7 @@ impl Worker {
     /// Somebody stands before `app` and asks for the route `uri`: the control plane is told, if that is news to it.
     pub fn knock(&self, app: &LiveApp, uri: &Arc<str>, knock: Knock) {
         if app.knock(knock, self.now()) {
-            let wanted = Happening::Wanted { app: app.app().clone(), uri: uri.clone() };
-            if self.happenings.try_send(wanted).is_err() {
-                app.not_told();
-            }
+            hand_over(&self.happenings, Happening::Wanted { app: app.app().clone(), uri: uri.clone() });
         }
     }
 
@@ -427,6 +425,17 @@ async fn serve(shared: &Shared, belongings: Belongings) {
     worker.log.borrow_mut().flush();
 }
 
+/// Tells the control plane, as soon as it takes it in. A knock that got lost would be nobody's: whoever knocked waits, and an
+/// app knocks once per stage, which is also what limits how many wait here.
+fn hand_over(to: &mpsc::Sender<Happening>, wanted: Happening) {
+    if let Err(TrySendError::Full(wanted)) = to.try_send(wanted) {
+        let to = to.clone();
+        tokio::task::spawn_local(async move {
+            let _router_is_leaving = to.send(wanted).await;
+        });
+    }
+}
+
 /// Accepts from when the table is primed until the process drains.
 async fn accept(
     worker: Rc<Worker>,
@@ -494,5 +503,26 @@ async fn keep_house(worker: Rc<Worker>) {
         worker.log.borrow_mut().flush();
         worker.clock.set_calendar();
         worker.upstreams.sweep(worker.now(), worker.settings().timeouts.upstream_idle);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::identity::AppId;
+
+    #[test]
+    fn a_knock_waits_for_a_control_plane_that_cannot_keep_up() {
+        let runtime = Builder::new_current_thread().build_local(LocalOptions::default()).expect("a runtime");
+        runtime.block_on(async {
+            let (sender, mut inbox) = mpsc::channel(1);
+            for app in ["a", "b", "c"] {
+                hand_over(&sender, Happening::Wanted { app: AppId::new(app), uri: "shop.test".into() });
+            }
+            for expected in ["a", "b", "c"] {
+                let Some(Happening::Wanted { app, .. }) = inbox.recv().await else { panic!("it was lost") };
+                assert_eq!(app.as_str(), expected);
+            }
+        });
     }
 }

@@ -2,6 +2,7 @@
 
 mod floods;
 mod h2c;
+mod held;
 mod instances;
 mod raw;
 mod strict;

@@ -4,9 +4,11 @@ mod controller;
 mod starters;
 
 use serde_json::json;
+use weighbridge::config::Config;
 
 use crate::harness::bus::{self, Bus};
 use crate::harness::instance::{self, Instance};
+use crate::harness::process::Folder;
 use crate::harness::router::{self, Router};
 use crate::harness::{answer, eventually, pattern, secs};
 use crate::nats::{self, Server};
@@ -16,16 +18,20 @@ const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*
 const POLL: &str = "application/vnd.weighbridge.wake+json";
 
 /// An app called `shop` at `shop.test`, with its platform.
-struct World {
+pub struct World {
     server: Server,
     bus: Bus,
     controller: Controller,
-    routers: Vec<Router>,
+    /// Those that serve it.
+    pub routers: Vec<Router>,
 }
 
 impl World {
     async fn with(routers: usize, settings: &str) -> World {
-        let server = nats::server().await;
+        World::on(nats::server().await, routers, settings).await
+    }
+
+    async fn on(server: Server, routers: usize, settings: &str) -> World {
         let bus = bus::nats(&server.url()).await;
         let controller = Controller::of("shop", &server).await;
         let mut world = World { server, bus, controller, routers: Vec::new() };
@@ -38,7 +44,7 @@ impl World {
     }
 
     /// All routers know that the app sleeps.
-    async fn asleep(routers: usize, settings: &str) -> World {
+    pub async fn asleep(routers: usize, settings: &str) -> World {
         let world = World::with(routers, settings).await;
         world.sleep(1).await;
         world
@@ -52,7 +58,7 @@ impl World {
     }
 
     /// An instance of it, registered.
-    async fn start(&self, plan: instance::Plan) -> Instance {
+    pub async fn start(&self, plan: instance::Plan) -> Instance {
         plan.of_app("shop").on(&self.bus).await
     }
 }
@@ -62,7 +68,8 @@ fn is_asleep(router: &Router, host: &str) -> bool {
     matches!(router.running.routes.get().lookup(host, "/"), Found::Pool(pool) if pool.asleep().is_some())
 }
 
-async fn until_held(router: &Router, count: usize) {
+/// Waits until so many requests wait for apps.
+pub async fn until_held(router: &Router, count: usize) {
     router.until_metric("weighbridge_app_requests_waiting", |waiting| waiting == count as f64).await;
 }
 
@@ -126,6 +133,15 @@ async fn a_thousand_wait_and_the_next_is_told_to_come_again() {
     }
     let gone = router.until_logged(1).await;
     assert!(gone.iter().any(|line| line.contains("499")), "who gave up is in the log");
+}
+
+#[tokio::test]
+async fn a_client_that_gives_up_amid_an_upload_that_waits_frees_its_place() {
+    let world = World::asleep(1, "wake.hold = \"1h\"").await;
+    let upload = world.routers[0].post("shop.test/").body(pattern::bytes(1 << 20)).begin();
+    until_held(&world.routers[0], 1).await;
+    upload.abandon().await;
+    until_held(&world.routers[0], 0).await;
 }
 
 #[tokio::test]
@@ -315,6 +331,35 @@ async fn a_forgotten_app_is_not_found_and_whoever_waits_for_it_is_told() {
     world.controller.say("app.forget", json!({})).await;
     assert_eq!(waits.response().await.status(), 404);
     assert_eq!(router.get("shop.test/").await.status(), 404);
+}
+
+#[tokio::test]
+async fn a_page_of_the_operator_that_cannot_be_meant_is_refused_and_changes_nothing() {
+    let folder = Folder::new();
+    let page = folder.write("wake.html", "<p>{{nmae}}</p>");
+    let config = || {
+        let ports = "http.listen = [\"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"\naccess_log.path = \"\"";
+        Config::from_toml(&format!("workers = 2\n{ports}\nwake.page = {page:?}")).expect("valid")
+    };
+    let refused = |why: String| {
+        assert!(why.starts_with("wake.page: ") && why.contains("line 1: no variable is called \"nmae\""), "{why}");
+    };
+    refused(weighbridge::roles::router::start(config()).await.expect_err("there is no such variable").to_string());
+
+    folder.write("wake.html", "<p>{{name}}</p>");
+    let bus = bus::embedded().await;
+    let mut router = router::with(&format!("wake.page = {page:?}")).on(&bus).await;
+    let sleep = json!({"app": "shop", "uris": ["shop.test"], "epoch": 1, "name": "The Shop"});
+    bus.publish("app.sleep", &sleep).await;
+    router.until(|router| is_asleep(router, "shop.test")).await;
+    let shown = async |router: &Router| router.get("shop.test/").header("Accept", BROWSER).await.text();
+    assert_eq!(shown(&router).await, "<p>The Shop</p>");
+    folder.write("wake.html", "<p>{{nmae}}</p>");
+    refused(router.running.reload(config(), None).await.expect_err("there is no such variable").to_string());
+    assert_eq!(shown(&router).await, "<p>The Shop</p>");
+    folder.write("wake.html", "<b>{{name}}</b>");
+    router.running.reload(config(), None).await.expect("it is well now");
+    assert_eq!(shown(&router).await, "<b>The Shop</b>");
 }
 
 #[tokio::test]

@@ -181,8 +181,8 @@ impl LiveApp {
         self.knocked.store(false, Ordering::SeqCst);
     }
 
-    /// Whether the control plane must now be told that somebody wants this app: yes at most once per stage entered. Who
-    /// cannot hand the message over must say so with `not_told`.
+    /// Whether the control plane must now be told that somebody wants this app: yes at most once per stage entered, so that
+    /// message must not get lost.
     pub fn knock(&self, knock: Knock, now: Moment) -> bool {
         let matters = match (self.stage(), knock) {
             (Stage::Awake, _) | (Stage::Parking | Stage::Failed, Knock::Poll) => false,
@@ -190,11 +190,6 @@ impl LiveApp {
             (Stage::Parking, Knock::Visit) | (Stage::Sleeping | Stage::Starting, _) => true,
         };
         matters && !self.knocked.load(Ordering::Relaxed) && !self.knocked.swap(true, Ordering::SeqCst)
-    }
-
-    /// The message that `knock` asked for could not be handed over: the next knock asks again.
-    pub fn not_told(&self) {
-        self.knocked.store(false, Ordering::SeqCst);
     }
 
     /// Takes a place among the requests that wait for this app, unless `held_max` do already. Dropping it gives it back.
@@ -227,7 +222,7 @@ impl LiveApp {
         let nanos = now.as_nanos() + 1;
         // Once a millisecond is enough for a figure in milliseconds, and spares a busy app the contention.
         if nanos > this.last_request.load(Ordering::Relaxed).saturating_add(1_000_000) {
-            this.last_request.fetch_max(nanos, Ordering::SeqCst);
+            this.last_request.fetch_max(nanos, Ordering::Relaxed);
         }
         this.in_flight.fetch_add(1, Ordering::SeqCst);
         let stage = this.stage();
@@ -236,7 +231,7 @@ impl LiveApp {
 
     /// When the last request began, within a millisecond; `None` if there was none since the router began.
     pub fn last_request(&self) -> Option<Moment> {
-        self.last_request.load(Ordering::SeqCst).checked_sub(1).map(Moment::from_nanos)
+        self.last_request.load(Ordering::Relaxed).checked_sub(1).map(Moment::from_nanos)
     }
 
     /// Requests in flight to the end of their body, tunnels included.
@@ -246,7 +241,7 @@ impl LiveApp {
 
     /// Those of them that have become tunnels.
     pub fn tunnels(&self) -> u64 {
-        self.tunnels.load(Ordering::SeqCst)
+        self.tunnels.load(Ordering::Relaxed)
     }
 
     /// What happened since the last time somebody took it; `None` if nothing did. There is one taker, the report; what
@@ -372,7 +367,7 @@ impl<P: Deref<Target = LiveApp>> InFlight<P> {
     /// The connection has become a tunnel.
     pub fn became_tunnel(&mut self) {
         if !std::mem::replace(&mut self.tunnel, true) {
-            self.app.tunnels.fetch_add(1, Ordering::SeqCst);
+            self.app.tunnels.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -397,9 +392,10 @@ impl<P: Deref<Target = LiveApp>> Drop for InFlight<P> {
     fn drop(&mut self) {
         self.count(499); // the client went away before there was an answer
         if self.tunnel {
-            self.app.tunnels.fetch_sub(1, Ordering::SeqCst);
+            self.app.tunnels.fetch_sub(1, Ordering::Relaxed);
         }
-        self.app.in_flight.fetch_sub(1, Ordering::SeqCst);
+        // Who sees that it is over sees when it began, too: a park asks for both, in this order.
+        self.app.in_flight.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -470,8 +466,6 @@ mod tests {
         let app = at_stage(Stage::Sleeping);
         assert!(app.knock(Knock::Visit, at_millis(0)));
         assert!(!app.knock(Knock::Visit, at_millis(0)));
-        app.not_told();
-        assert!(app.knock(Knock::Poll, at_millis(0)));
         app.show(View { stage: Stage::Starting, ..View::default() });
         assert!(app.knock(Knock::Visit, at_millis(0)));
     }

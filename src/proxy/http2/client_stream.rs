@@ -78,14 +78,25 @@ impl ClientStream {
         if matches!(&self.answer, Answer::Begun(answer) if answer.is_ended()) {
             return Poll::Ready(Ok(())); // both sides have said all
         }
-        let gone = match &mut self.answer {
-            Answer::Expected(answer) => match ready!(answer.poll_reset(cx)) {
+        self.poll_gone(cx).map(Err)
+    }
+
+    /// Ready when the client has reset the stream, or is gone.
+    pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if matches!(&self.answer, Answer::Begun(answer) if answer.is_ended()) {
+            return Poll::Pending;
+        }
+        self.poll_gone(cx).map(drop)
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        match &mut self.answer {
+            Answer::Expected(answer) => answer.poll_reset(cx).map(|gone| match gone {
                 Ok(reason) => io::Error::new(io::ErrorKind::ConnectionReset, reason.description()),
                 Err(error) => reset(error),
-            },
-            Answer::Begun(answer) => ready!(answer.poll_reset(cx)),
-        };
-        Poll::Ready(Err(gone))
+            }),
+            Answer::Begun(answer) => answer.poll_reset(cx),
+        }
     }
 
     /// Reads once.

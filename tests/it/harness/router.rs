@@ -50,6 +50,8 @@ impl Plan {
 
     /// Runs it on `bus`.
     pub async fn on(self, bus: &Bus) -> Router {
+        // As the program does: all routers, clients and instances of all tests are this process.
+        weighbridge::runtime::descriptors::raise_limit();
         let mut settings: Table = DEFAULTS.parse().expect("the defaults are valid TOML");
         merge(&mut settings, self.settings.parse().unwrap_or_else(|error| panic!("settings of the test: {error}")));
         if let Some(url) = bus.url() {
