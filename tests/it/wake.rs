@@ -1,6 +1,7 @@
 //! Sleeping apps, with a real NATS server, two routers, and a controller of our own.
 
 mod controller;
+mod jetstream;
 mod starters;
 
 use serde_json::json;

@@ -90,6 +90,7 @@ impl Memory {
             let changed = async { sessions.changed().await.map_err(|_| Gone) };
             let mut changed = std::pin::pin!(changed);
             let ended = tokio::select! {
+                biased; // or an ask that came after the connection would be taken for one without
                 changed = &mut changed => changed,
                 Err(gone) = self.connected(client) => Err(gone),
             };

@@ -256,13 +256,14 @@ impl Connection {
         self.state.note_connected(&self.server.to_string());
         tracing::info!(server = %self.server, name = self.client.server_info().server_name, "connected to NATS");
         connector.complaints.last = None;
+        // In this order: who wants apps started now that the bus is back finds that starts can be shared.
+        ends.sessions.send_replace(Some(self.client.clone()));
         ends.tell(BusEvent::Connected).await?;
         let (end, ended) = watch::channel(());
         let mut readers = JoinSet::new();
         for subscriber in subscribers {
             readers.spawn(take_over(subscriber, ends.subjects.clone(), ends.inlet.clone(), ended.clone()));
         }
-        ends.sessions.send_replace(Some(self.client.clone()));
         let relayed = self.relay(connector, ends).await;
         ends.sessions.send_replace(None);
         drop(end);
