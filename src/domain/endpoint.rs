@@ -2,6 +2,7 @@
 //! every request or report is in `Live`, shared by all snapshots and workers, so a refresh never resets it.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -104,6 +105,8 @@ pub struct Endpoint {
     pub serial: u64,
     /// What its registration said.
     pub facts: Facts,
+    /// Seconds for which it is kept without being heard of; `None`: for ever.
+    pub lease_s: Option<NonZeroU32>,
     /// What changes: in-flight counts, latency, failures, reported load.
     pub live: Arc<Live>,
     /// The same for its app as a whole: at which stage of sleep it is, how much it is used.
@@ -113,10 +116,10 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint that is known for the first time; an IP address is resolved at birth.
+    /// An endpoint that is known for the first time and is kept for ever; an IP address is resolved at birth.
     pub fn new(serial: u64, facts: Facts, live: Arc<Live>, live_app: Arc<LiveApp>) -> Endpoint {
         let resolved = Mutex::new(facts.address.as_socket());
-        Endpoint { serial, facts, live, live_app, resolved }
+        Endpoint { serial, facts, lease_s: None, live, live_app, resolved }
     }
 
     /// Where to connect to, if that is known yet.

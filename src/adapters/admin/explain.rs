@@ -87,7 +87,7 @@ pub(super) fn explain<'a>(
     let wish = Wish { hash_key: question.hash_key.map(str::as_bytes), ..settings.wish() };
     let candidates = |pool: &'a Pool| -> Vec<_> {
         let known = balance::explain(pool, &wish, &settings.score, now);
-        known.iter().map(|known| candidate(pool, known, settings, now)).collect()
+        known.iter().map(|known| candidate(pool, known, now)).collect()
     };
     Explanation {
         host: host.into(),
@@ -134,9 +134,9 @@ fn pinned(pool: &Pool, session: &str, now: Moment) -> Session {
     Session { pinned_to: None, why: why.to_owned() }
 }
 
-fn candidate<'a>(pool: &Pool, known: &Explained<'a>, settings: &Settings, now: Moment) -> Candidate<'a> {
+fn candidate<'a>(pool: &Pool, known: &Explained<'a>, now: Moment) -> Candidate<'a> {
     let endpoint = known.endpoint;
-    let listed = Listed::of(known, settings, now);
+    let listed = Listed::of(known, now);
     let picked = known.probability > 0.0;
     let why: Cow<'a, str> = match known.eligibility {
         Eligibility::Eligible => "can be picked".into(),

@@ -12,7 +12,6 @@ mod server;
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
@@ -74,8 +73,6 @@ impl Admin {
 /// What of the configuration decides how the table is to be understood.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// The router's own threshold for endpoints it hears nothing of.
-    pub stale_after: Duration,
     /// The article's formula.
     pub score: ScoreConfig,
     /// The zone that first attempts stay in, if any.
@@ -86,7 +83,7 @@ impl Settings {
     /// Those of `config`.
     pub fn of(config: &Config) -> Settings {
         let BalanceConfig { score, zone, prefer_zone, .. } = &config.balance;
-        Settings { stale_after: config.table.stale_after, score: *score, zone: prefer_zone.then(|| zone.clone()) }
+        Settings { score: *score, zone: prefer_zone.then(|| zone.clone()) }
     }
 
     /// What a request asks of the pick at its first attempt.

@@ -42,7 +42,7 @@ impl Listing {
 
     fn pool(&self, pool: &Pool, out: &mut Vec<u8>) {
         let explained = balance::explain(pool, &self.settings.wish(), &self.settings.score, self.now);
-        let endpoints: Vec<_> = explained.iter().map(|known| Listed::of(known, &self.settings, self.now)).collect();
+        let endpoints: Vec<_> = explained.iter().map(|known| Listed::of(known, self.now)).collect();
         push(out, &*pool.route);
         out.push(b':');
         push(out, &endpoints);
@@ -83,8 +83,8 @@ pub(super) struct Listed<'a> {
     availability_zone: Cow<'a, str>,
     protocol: Cow<'a, str>,
     tls: bool,
-    /// Seconds after which the router forgets an endpoint it hears nothing of; it may have asked for less itself.
-    ttl: u64,
+    /// Seconds after which it is forgotten if nothing is heard of it; -1: never.
+    ttl: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     route_service_url: Option<Cow<'a, str>>,
     tags: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
@@ -132,7 +132,7 @@ pub(super) struct Listed<'a> {
 
 impl<'a> Listed<'a> {
     /// What is known of an endpoint at `now`.
-    pub(super) fn of(known: &Explained<'a>, settings: &Settings, now: Moment) -> Listed<'a> {
+    pub(super) fn of(known: &Explained<'a>, now: Moment) -> Listed<'a> {
         let endpoint = known.endpoint;
         let live = &endpoint.live;
         let heard = live.heard();
@@ -145,7 +145,7 @@ impl<'a> Listed<'a> {
                 Protocol::Http2 => "http2".into(),
             },
             tls: endpoint.tls.is_some(),
-            ttl: settings.stale_after.as_secs(),
+            ttl: endpoint.lease_s.map_or(-1, |seconds| seconds.get().into()),
             route_service_url: endpoint.route_service.as_deref().map(Cow::from),
             tags: endpoint.tags.iter().map(|(key, value)| (key.into(), value.into())).collect(),
             isolation_segment: (&*endpoint.isolation_segment).into(),

@@ -37,7 +37,7 @@ impl Port {
     async fn with(change: impl FnOnce(&mut Admin)) -> Port {
         let (conductor, phase) = shutdown::channel();
         let (outgoing, bus) = mpsc::channel(1);
-        let settings = Settings { stale_after: Duration::from_secs(120), score: ScoreConfig::default(), zone: None };
+        let settings = Settings { score: ScoreConfig::default(), zone: None };
         let mut admin = Admin {
             metrics: Metrics::new(10),
             routes: Published::new(table(&[], &[])),
@@ -226,6 +226,7 @@ async fn routes_are_listed_in_gorouters_layout_and_more() {
     let more = json!({
         "tls_port": 61443, "server_cert_domain_san": "shop-1", "availability_zone": "z1", "dea": "dea-3",
         "isolation_segment": "blue", "private_instance_index": "7", "tags": {"component": "app"}, "options": {"weight": 2},
+        "stale_threshold_in_seconds": 90,
     });
     message.as_object_mut().expect("it is one").append(&mut more.as_object().expect("it is one").clone());
     let heartbeat = json!({
@@ -247,7 +248,7 @@ async fn routes_are_listed_in_gorouters_layout_and_more() {
     }
     listed.remove("load");
     let expected = json!({
-        "address": "10.0.0.5:61443", "availability_zone": "z1", "protocol": "http1", "tls": true, "ttl": 120,
+        "address": "10.0.0.5:61443", "availability_zone": "z1", "protocol": "http1", "tls": true, "ttl": 90,
         "tags": {"component": "app"}, "isolation_segment": "blue", "private_instance_id": "shop-61001",
         "server_cert_domain_san": "shop-1", "app": "shop", "index": "7", "dea": "dea-3", "state": "running",
         "weight": 162.0, "static_weight": 2.0, "chance": 1.0, "in_flight": 0, "waiting": 0, "failure_rate": 0.0,

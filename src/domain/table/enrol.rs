@@ -40,6 +40,13 @@ struct Saying<'a> {
     now: Moment,
 }
 
+impl Saying<'_> {
+    /// Whether it says of an endpoint what is known of it.
+    fn is_of(&self, known: &Endpoint) -> bool {
+        known.facts == *self.facts && known.lease_s == self.lease.seconds()
+    }
+}
+
 impl RouteTable {
     /// Puts an instance on routes, or renews its leases there. Returns its number, unless it could get on none of them.
     #[expect(clippy::too_many_arguments, reason = "they are what a registration is made of")]
@@ -53,8 +60,8 @@ impl RouteTable {
         now: Moment,
         changes: &mut Changes,
     ) -> Option<u32> {
-        let no = self.instance_of(facts, now);
         let saying = Saying { facts, wish, origin, lease, now };
+        let no = self.instance_of(&saying);
         let common_print = self.print(&saying);
         for (places_before, uri) in uris.iter().enumerate() {
             let print = self.hasher.hash_one((common_print, uri));
@@ -63,7 +70,7 @@ impl RouteTable {
             let next = places_before.min(places.len());
             let (before, after) = places.split_at_mut(next);
             match after.iter_mut().chain(before).find(|place| place.print == print) {
-                Some(place) => (place.renewed, place.named, place.lease) = (now, now, lease),
+                Some(place) => (place.renewed, place.named) = (now, now),
                 None => self.join(no, uri, print, &saying, changes),
             }
         }
@@ -83,15 +90,15 @@ impl RouteTable {
         saying.origin.hash(&mut hasher);
         (&facts.address, &facts.tls, facts.protocol, &facts.app, &facts.instance, &facts.index).hash(&mut hasher);
         (&facts.agent, &facts.tags, &facts.zone, &facts.isolation_segment, &facts.route_service).hash(&mut hasher);
-        (facts.weight.to_bits(), saying.wish.strategy, saying.wish.hash_header).hash(&mut hasher);
+        (facts.weight.to_bits(), saying.wish.strategy, saying.wish.hash_header, saying.lease).hash(&mut hasher);
         hasher.finish()
     }
 
-    fn instance_of(&mut self, facts: &Facts, now: Moment) -> u32 {
-        match self.instance_at(facts) {
-            None => self.new_instance(facts, now),
+    fn instance_of(&mut self, saying: &Saying) -> u32 {
+        match self.instance_at(saying.facts) {
+            None => self.new_instance(saying),
             Some(no) => {
-                self.learn_identity(no, facts);
+                self.learn_identity(no, saying.facts);
                 no
             }
         }
@@ -148,13 +155,14 @@ impl RouteTable {
         self.by_app.with(self.hasher.hash_one(app)).filter(is_of_it)
     }
 
-    fn new_instance(&mut self, facts: &Facts, now: Moment) -> u32 {
+    fn new_instance(&mut self, saying: &Saying) -> u32 {
         self.serial += 1;
         self.instances_ever = self.instances_ever.wrapping_add(1);
-        let facts = facts.kept(|text| self.texts.keep(text));
+        let facts = saying.facts.kept(|text| self.texts.keep(text));
         let live_app = self.lives.of(&facts.app);
-        let live = Arc::new(Live::new(now));
-        let endpoint = Arc::new(Endpoint::new(self.serial, facts, live.clone(), live_app));
+        let live = Arc::new(Live::new(saying.now));
+        let endpoint = Endpoint::new(self.serial, facts, live.clone(), live_app);
+        let endpoint = Arc::new(Endpoint { lease_s: saying.lease.seconds(), ..endpoint });
         let no = self.instances.insert(Instance {
             who: 0,
             live,
@@ -248,7 +256,7 @@ impl RouteTable {
         if self.is_taken(no, route, saying, changes) {
             return;
         }
-        let endpoint = self.endpoint_of(no, saying.facts);
+        let endpoint = self.endpoint_of(no, saying);
         changes.arrived.push(endpoint.clone());
         let (lease, origin, now) = (saying.lease, saying.origin, saying.now);
         self.endpoints += 1;
@@ -269,8 +277,8 @@ impl RouteTable {
         let at = self.routes[route].members.iter().position(|member| member.instance == no);
         let at = at.expect("an instance with a place on a route is one of its members");
         let (strategy, hash_header) = (saying.wish.strategy, saying.wish.hash_header.cloned());
-        let has_same_facts = self.routes[route].members[at].endpoint.facts == *saying.facts;
-        let endpoint = if has_same_facts { None } else { Some(self.endpoint_of(no, saying.facts)) };
+        let is_as_said = saying.is_of(&self.routes[route].members[at].endpoint);
+        let endpoint = if is_as_said { None } else { Some(self.endpoint_of(no, saying)) };
         let member = &mut self.routes[route].members[at];
         if endpoint.is_none() && member.strategy == strategy && member.hash_header == hash_header {
             return;
@@ -301,12 +309,13 @@ impl RouteTable {
         false
     }
 
-    /// The endpoint with these facts: the instance's own, or a new one that shares what changes.
-    fn endpoint_of(&mut self, no: u32, facts: &Facts) -> Arc<Endpoint> {
+    /// The endpoint as it is said to be: the instance's own, or a new one that shares what changes.
+    fn endpoint_of(&mut self, no: u32, saying: &Saying) -> Arc<Endpoint> {
         let known = &self.instances[no].endpoint;
-        if known.facts == *facts {
+        if saying.is_of(known) {
             return known.clone();
         }
+        let facts = saying.facts;
         let is_spoken_to_alike = known.tls == facts.tls && known.protocol == facts.protocol;
         let serial = if is_spoken_to_alike {
             known.serial
@@ -319,7 +328,7 @@ impl RouteTable {
         let live_app = if same_app { known.live_app.clone() } else { self.lives.of(&facts.app) };
         let endpoint = Endpoint::new(serial, facts, known.live.clone(), live_app);
         *endpoint.resolved.lock() = known.socket_address();
-        let endpoint = Arc::new(endpoint);
+        let endpoint = Arc::new(Endpoint { lease_s: saying.lease.seconds(), ..endpoint });
         self.instances[no].endpoint = endpoint.clone();
         endpoint
     }

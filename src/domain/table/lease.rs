@@ -1,12 +1,13 @@
 //! How long an instance is kept on a route without being heard of, and who is to be looked at next.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::domain::moment::Moment;
 
 /// Milliseconds, or for ever. Four bytes, as there is one for every instance of every route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Lease(u32);
 
 impl Lease {
@@ -21,6 +22,11 @@ impl Lease {
     /// When it runs out if it began at `begin`; `None`: never.
     pub(super) fn end(self, begin: Moment) -> Option<Moment> {
         (self != Lease::FOREVER).then(|| begin + Duration::from_millis(self.0.into()))
+    }
+
+    /// In whole seconds, at least one; `None`: for ever.
+    pub(super) fn seconds(self) -> Option<NonZeroU32> {
+        if self == Lease::FOREVER { None } else { NonZeroU32::new((self.0 / 1000).max(1)) }
     }
 }
 
@@ -81,6 +87,9 @@ mod tests {
         assert_eq!(Lease::of(SECOND).end(begin), Some(begin + SECOND));
         assert_eq!(Lease::FOREVER.end(begin), None);
         assert!(Lease::of(Duration::MAX).end(begin).is_some());
+        assert_eq!(Lease::FOREVER.seconds(), None);
+        let seconds = |lease| Lease::of(lease).seconds().map(NonZeroU32::get);
+        assert_eq!((seconds(Duration::ZERO), seconds(90 * SECOND)), (Some(1), Some(90)));
     }
 
     #[test]

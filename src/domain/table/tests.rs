@@ -3,6 +3,7 @@
 mod heartbeats;
 mod lookup;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -217,6 +218,23 @@ fn a_lease_above_the_routers_own_is_cut_down_to_it() {
         world.wait(1.0);
         world.check("shop.test", "empty");
     }
+}
+
+#[test]
+fn endpoints_know_their_lease() {
+    let mut world = World::new();
+    world.register("10.0.0.1:80 shop.test,www.shop.test id=one lease=60");
+    world.register("10.0.0.2:80 all.test lease=600");
+    let mut seconds = |url| world.endpoint(url).lease_s.map(NonZeroU32::get);
+    assert_eq!(["shop.test", "www.shop.test", "all.test"].map(&mut seconds), [Some(60), Some(60), Some(120)]);
+    let before = world.endpoint("shop.test");
+    world.register("10.0.0.1:80 shop.test id=one lease=30");
+    let after = world.endpoint("shop.test");
+    assert_eq!(after.lease_s.map(NonZeroU32::get), Some(30));
+    assert_eq!(world.endpoint("www.shop.test").lease_s.map(NonZeroU32::get), Some(60));
+    assert!(after.serial == before.serial && Arc::ptr_eq(&after.live, &before.live));
+    world.configure(TableSettings::default(), &[configured("static.test", RouteSettings::default(), &["10.0.0.3:80"])]);
+    assert_eq!(world.endpoint("static.test").lease_s, None);
 }
 
 #[test]
