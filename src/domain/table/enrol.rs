@@ -1,6 +1,6 @@
 //! How instances join routes and leave them.
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::few::{Few, push_tightly};
@@ -40,6 +40,25 @@ struct Saying<'a> {
     now: Moment,
 }
 
+/// What is said about who an instance is, as hashes.
+struct Name {
+    /// Of its address: as if hashed alone.
+    address: u64,
+    /// Of address, app and id.
+    who: u64,
+    /// Has taken these in and can take in more.
+    hasher: DefaultHasher,
+}
+
+/// Takes in all that is said but for the route.
+fn print(name: Name, saying: &Saying) -> DefaultHasher {
+    let (facts, mut hasher) = (saying.facts, name.hasher);
+    (saying.origin, &facts.tls, facts.protocol, &facts.index, &facts.agent, &facts.tags).hash(&mut hasher);
+    (&facts.zone, &facts.isolation_segment, &facts.route_service, facts.weight.to_bits()).hash(&mut hasher);
+    (saying.wish.strategy, saying.wish.hash_header, saying.lease).hash(&mut hasher);
+    hasher
+}
+
 impl Saying<'_> {
     /// Whether it says of an endpoint what is known of it.
     fn is_of(&self, known: &Endpoint) -> bool {
@@ -61,10 +80,13 @@ impl RouteTable {
         changes: &mut Changes,
     ) -> Option<u32> {
         let saying = Saying { facts, wish, origin, lease, now };
-        let no = self.instance_of(&saying);
-        let common_print = self.print(&saying);
+        let name = self.name(facts);
+        let no = self.instance_of(&saying, &name);
+        let common_print = print(name, &saying);
         for (places_before, uri) in uris.iter().enumerate() {
-            let print = self.hasher.hash_one((common_print, uri));
+            let mut print = common_print.clone();
+            uri.hash(&mut print);
+            let print = print.finish();
             // Routes come in the same order every time, so the place is mostly the next one.
             let places = &mut self.instances[no].places;
             let next = places_before.min(places.len());
@@ -83,19 +105,17 @@ impl RouteTable {
         Some(no)
     }
 
-    /// The hash of all that is said but for the route.
-    fn print(&self, saying: &Saying) -> u64 {
-        let facts = saying.facts;
+    /// What these facts call an instance, hashed.
+    fn name(&self, facts: &Facts) -> Name {
         let mut hasher = self.hasher.build_hasher();
-        saying.origin.hash(&mut hasher);
-        (&facts.address, &facts.tls, facts.protocol, &facts.app, &facts.instance, &facts.index).hash(&mut hasher);
-        (&facts.agent, &facts.tags, &facts.zone, &facts.isolation_segment, &facts.route_service).hash(&mut hasher);
-        (facts.weight.to_bits(), saying.wish.strategy, saying.wish.hash_header, saying.lease).hash(&mut hasher);
-        hasher.finish()
+        facts.address.hash(&mut hasher);
+        let address = hasher.finish();
+        (&facts.app, &facts.instance).hash(&mut hasher);
+        Name { address, who: hasher.finish(), hasher }
     }
 
-    fn instance_of(&mut self, saying: &Saying) -> u32 {
-        match self.instance_at(saying.facts) {
+    fn instance_of(&mut self, saying: &Saying, name: &Name) -> u32 {
+        match self.instance_named(saying.facts, name) {
             None => self.new_instance(saying),
             Some(no) => {
                 self.learn_identity(no, saying.facts);
@@ -107,8 +127,11 @@ impl RouteTable {
     /// The known instance that is meant: the one at this address with the same app and id, else one of which less is known
     /// but nothing else.
     pub(super) fn instance_at(&self, facts: &Facts) -> Option<u32> {
-        let who = self.who(&facts.address, &facts.app, &facts.instance);
-        let address = self.hasher.hash_one(&facts.address);
+        self.instance_named(facts, &self.name(facts))
+    }
+
+    fn instance_named(&self, facts: &Facts, name: &Name) -> Option<u32> {
+        let Name { address, who, .. } = *name;
         let there = self.by_address.with(address);
         let older = |no: &u32| self.instances[*no].nth;
         // Texts are compared only if the hash of them all is not known.

@@ -21,13 +21,15 @@ impl RouteTable {
         for no in std::mem::take(&mut self.dirty) {
             self.rebuild(no, now);
         }
-        for no in std::mem::take(&mut self.reported) {
+        let mut reported = std::mem::take(&mut self.reported);
+        for no in reported.drain(..) {
             let Some(route) = self.routes.get(no) else { continue };
             if let Some(pool) = &route.pool {
                 score::recompute(pool, &self.settings.score, now);
             }
             self.routes[no].reported = false;
         }
+        self.reported = reported; // empty, with its room
         self.never_published = false;
         self.check_invariants(None);
         changed.then(|| Arc::new(self.picture.clone()))

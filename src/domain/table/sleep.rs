@@ -89,6 +89,9 @@ impl RouteTable {
 
     /// Notes an instance of a sleeping app that was just heard of and says that it runs.
     pub(super) fn note_if_stirred(&self, no: u32, changes: &mut Changes) {
+        if self.asleep.is_empty() {
+            return; // and nothing of the instance need be looked at
+        }
         let endpoint = &self.instances[no].endpoint;
         if endpoint.live_app.stage().is_asleep() && endpoint.live.state() == State::Running {
             changes.stirred.push(endpoint.clone());
