@@ -215,20 +215,21 @@ fn share(share: Share) -> f64 {
 /// endpoints, and now and then for pools whose reports may have stopped: a report is late after three of its intervals,
 /// and from then on its endpoint counts as the mean. Costs well under a microsecond an endpoint.
 pub fn recompute(pool: &Pool, config: &ScoreConfig, now: Moment) {
-    let known: Vec<Option<Learnt>> =
-        pool.endpoints.iter().map(|e| e.live.learnt().filter(|learnt| !learnt.is_late(now))).collect();
-    recompute_capacity(pool, &known);
-    recompute_article(pool, &known, config);
+    let learnt = move |live: &Live| live.learnt().filter(|learnt| !learnt.is_late(now));
+    // Asked for again where it is needed again: that is cheaper than to find memory for it.
+    let known = pool.endpoints.iter().map(move |e| (&*e.live, learnt(&e.live)));
+    recompute_capacity(pool, known.clone());
+    recompute_article(pool, known, config);
 }
 
-fn recompute_capacity(pool: &Pool, known: &[Option<Learnt>]) {
-    let (spent, served) =
-        (known.iter().flatten()).fold((0.0, 0.0), |(a, b), l| (a + f64::from(l.spent), b + f64::from(l.served)));
+fn recompute_capacity<'a>(pool: &Pool, known: impl Iterator<Item = (&'a Live, Option<Learnt>)> + Clone) {
+    let add = |(spent, served), learnt: Learnt| (spent + f64::from(learnt.spent), served + f64::from(learnt.served));
+    let (spent, served) = known.clone().filter_map(|(_, learnt)| learnt).fold((0.0, 0.0), add);
     // Before the first request is answered, nobody knows what one costs: then capacity is CPU.
     let fleet_cost = if served > 0.0 { spent / served } else { 1.0 };
     let neighbours = pool.derived.neighbours(pool);
-    let capacity = |(learnt, &on_host): (&Option<Learnt>, &u32)| {
-        let learnt = learnt.as_ref()?;
+    let capacity = |learnt: Option<&Learnt>, on_host: u32| {
+        let learnt = learnt?;
         let cpu = learnt.cpu()?;
         let attainable = cpu.own + cpu.free / f64::from(on_host);
         let cost = if served > 0.0 {
@@ -238,28 +239,33 @@ fn recompute_capacity(pool: &Pool, known: &[Option<Learnt>]) {
         };
         Some(attainable / cost.max(COST_MIN))
     };
-    let capacities: Vec<Option<f64>> = known.iter().zip(neighbours).map(capacity).collect();
-    let measured: Vec<f64> = capacities.iter().flatten().copied().collect();
-    let sum: f64 = measured.iter().sum();
-    let mean = if sum > 0.0 { sum / measured.len() as f64 } else { 1.0 };
-    for ((endpoint, learnt), capacity) in pool.endpoints.iter().zip(known).zip(capacities) {
-        let capacity = capacity.map_or(mean, |c| c.clamp(mean / CAPACITY_SPREAD, mean * CAPACITY_SPREAD));
+    let capacities =
+        known.clone().zip(neighbours).filter_map(|((_, learnt), on_host)| capacity(learnt.as_ref(), *on_host));
+    let (sum, measured) = capacities.fold((0.0, 0.0), |(sum, n), capacity| (sum + capacity, n + 1.0));
+    let mean = if sum > 0.0 { sum / measured } else { 1.0 };
+    for ((live, learnt), on_host) in known.zip(neighbours) {
+        let capacity = capacity(learnt.as_ref(), *on_host)
+            .map_or(mean, |capacity| capacity.clamp(mean / CAPACITY_SPREAD, mean * CAPACITY_SPREAD));
         let guard = learnt.as_ref().map_or(1.0, Learnt::memory_guard);
-        endpoint.live.set_capacity((capacity * guard).powf(CAPACITY_EXPONENT) as f32);
+        live.set_capacity((capacity * guard).powf(CAPACITY_EXPONENT) as f32);
     }
     pool.fleet.set_capacity_mean(mean.powf(CAPACITY_EXPONENT) as f32);
 }
 
-fn recompute_article(pool: &Pool, known: &[Option<Learnt>], config: &ScoreConfig) {
-    let weight = |learnt: &Option<Learnt>| {
-        let learnt = learnt.as_ref()?;
+fn recompute_article<'a>(
+    pool: &Pool,
+    known: impl Iterator<Item = (&'a Live, Option<Learnt>)> + Clone,
+    config: &ScoreConfig,
+) {
+    let weight = |learnt: Option<Learnt>| {
+        let learnt = learnt?;
         config.loads(&learnt.host, &learnt.instance).map(|loads| config.weight(loads.load))
     };
-    let weights: Vec<Option<f32>> = known.iter().map(weight).collect();
-    let measured: Vec<f32> = weights.iter().flatten().copied().collect();
-    let mean = if measured.is_empty() { 100.0 } else { measured.iter().sum::<f32>() / measured.len() as f32 };
-    for (endpoint, weight) in pool.endpoints.iter().zip(weights) {
-        endpoint.live.set_article(weight.unwrap_or(mean));
+    let weights = known.clone().filter_map(|(_, learnt)| weight(learnt));
+    let (sum, measured) = weights.fold((0.0, 0.0), |(sum, n), weight| (sum + weight, n + 1.0));
+    let mean = if measured > 0.0 { sum / measured } else { 100.0 };
+    for (live, learnt) in known {
+        live.set_article(weight(learnt).unwrap_or(mean));
     }
     pool.fleet.set_article_mean(mean);
 }
