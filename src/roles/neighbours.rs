@@ -47,7 +47,8 @@ impl Neighbours {
                     let Ask { app, epoch, attempt, .. } = error.into_inner();
                     let message = "too many apps are being started at this time".into();
                     // If that queue is full as well: the app fails when its deadline is over.
-                    let _full = self.happenings.try_send(Happening::Refused { app, epoch, attempt, message });
+                    let _full =
+                        self.happenings.try_send(Happening::Refused { app, epoch, attempt, message, for_all: false });
                 }
             }
             Effect::Asleep(_) | Effect::Awake { .. } | Effect::Forgotten { .. } | Effect::Failed { .. } => {
@@ -56,7 +57,7 @@ impl Neighbours {
                 }
             }
             Effect::Probe { .. } => {}
-            Effect::Unpark { .. } | Effect::AnswerPark { .. } => {} // done by the control plane
+            Effect::Unpark { .. } | Effect::AnswerPark { .. } | Effect::GaveUp { .. } => {} // done by the control plane
         }
     }
 }

@@ -202,6 +202,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let id: Arc<str> = plane.me().id.as_str().into();
     tokio::spawn(memory::run(
         attached.sessions,
+        memory::Times::default(),
         memory::Ports {
             effects: effects_inbox,
             asks: asks_inbox,

@@ -11,7 +11,7 @@ use weighbridge::domain::dice::Dice;
 use weighbridge::domain::protocol::envelope::{BusEvent, Incoming, Outgoing};
 use weighbridge::runtime::bus_state::Dropped;
 
-use crate::harness::{eventually, in_time};
+use crate::harness::{eventually, in_time, millis};
 use crate::nats;
 
 mod access;

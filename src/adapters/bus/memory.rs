@@ -29,8 +29,6 @@ use sleeps::Sleeps;
 const APPS: &str = "weighbridge_apps";
 /// The bucket of starts: the key is the app, the value who starts it.
 const STARTS: &str = "weighbridge_starts";
-/// A start whose router does not say again that it is at it is free for others after this time.
-const LEASE: Duration = Duration::from_secs(60);
 /// Copies of a bucket where there are so many servers; one where there are not.
 const REPLICAS: usize = 3;
 /// How long JetStream may take for one answer.
@@ -41,6 +39,22 @@ const AGAIN: Duration = Duration::from_secs(30);
 /// The connection to the bus, while there is one.
 #[derive(Clone, Debug)]
 pub struct Sessions(pub(super) watch::Receiver<Option<Client>>);
+
+/// How a start is kept by one router.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// A start whose router does not say again that it is at it is free for others after this time. What the bucket has, if it
+    /// is there already, holds.
+    pub lease: Duration,
+    /// How often starts are said again, and asks that wait are tried again; well below `lease`.
+    pub every: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Times {
+        Times { lease: Duration::from_secs(60), every: Duration::from_secs(10) }
+    }
+}
 
 /// What the memory is joined to.
 #[derive(Debug)]
@@ -65,13 +79,14 @@ pub struct Ports {
 struct Gone;
 
 /// Remembers until the router leaves.
-pub async fn run(sessions: Sessions, ports: Ports) {
-    let mut memory = Memory { sleeps: Sleeps::new(), leases: Leases::new(&ports), ports };
+pub async fn run(sessions: Sessions, times: Times, ports: Ports) {
+    let mut memory = Memory { sleeps: Sleeps::new(), leases: Leases::new(&ports), times, ports };
     let Gone = memory.run(sessions).await;
 }
 
 struct Memory {
     ports: Ports,
+    times: Times,
     sleeps: Sleeps,
     leases: Leases,
 }
@@ -105,7 +120,7 @@ impl Memory {
     async fn connected(&mut self, client: Option<Client>) -> Result<std::convert::Infallible, Gone> {
         let Some(client) = client else { return self.alone(None).await.and(Err(Gone)) };
         loop {
-            match self.meanwhile(Buckets::open(client.clone())).await? {
+            match self.meanwhile(Buckets::open(client.clone(), self.times.lease)).await? {
                 Ok(buckets) => {
                     let why = self.together(&buckets).await?;
                     self.ports.metrics.control.memory_is_shared(false);
@@ -159,10 +174,10 @@ impl Ports {
 }
 
 impl Buckets {
-    async fn open(client: Client) -> Result<Buckets, String> {
+    async fn open(client: Client, lease: Duration) -> Result<Buckets, String> {
         let mut context = jetstream::new(client);
         context.set_timeout(ANSWER_WITHIN);
-        let starts = Config { max_age: LEASE, storage: StorageType::Memory, ..Config::default() };
+        let starts = Config { max_age: lease, storage: StorageType::Memory, ..Config::default() };
         Ok(Buckets {
             apps: bucket(&context, APPS, "Sleeping apps: the last app.sleep of each", Config::default()).await?,
             starts: bucket(&context, STARTS, "Which router starts an app", starts).await?,

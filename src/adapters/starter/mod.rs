@@ -170,10 +170,17 @@ impl Back {
         tracing::warn!(%app, epoch, attempt, why = log, "an app is not started");
         let message = app::shown_message(&visitors);
         if self.for_all {
-            let failed = Failed { app: app.clone(), epoch, message: message.clone(), retry_at_unix_ms: None };
+            let failed = Failed {
+                app: app.clone(),
+                epoch,
+                message: message.clone(),
+                retry_at_unix_ms: None,
+                attempt: Some(attempt),
+            };
             let message = Outgoing { subject: app::FAILED.to_owned(), payload: failed.encode(), reply: None };
             let _others_wait_longer = self.outgoing.try_send(message);
         }
-        let _router_is_leaving = self.happenings.send(Happening::Refused { app, epoch, attempt, message }).await;
+        let refused = Happening::Refused { app, epoch, attempt, message, for_all: self.for_all };
+        let _router_is_leaving = self.happenings.send(refused).await;
     }
 }

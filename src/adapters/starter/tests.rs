@@ -272,7 +272,10 @@ async fn routers_that_leave_a_start_to_this_one_hear_if_it_comes_to_nothing() {
     assert_eq!(rig.refused().await, (2, "No room.".to_owned()));
     let told = rig.outgoing.recv().await.expect("the starter runs");
     let failed = Failed::decode(&told.payload).expect("a good message");
-    assert_eq!((told.subject.as_str(), failed.epoch, &*failed.message), ("app.failed", 7, "No room."));
+    assert_eq!(
+        (told.subject.as_str(), failed.epoch, failed.attempt, &*failed.message),
+        ("app.failed", 7, Some(2), "No room.")
+    );
 }
 
 /// A program for `wake.command`; its path.

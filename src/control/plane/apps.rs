@@ -38,8 +38,7 @@ impl ControlPlane {
             app::STARTING => Happening::Starting(Starting::decode(payload)?),
             app::FAILED => {
                 let failed = Failed::decode(payload)?;
-                let unix_ms = (self.born + now.since(Moment::START)).as_millis() as u64;
-                let retry_in = failed.retry_in(unix_ms);
+                let retry_in = failed.retry_in(self.unix_ms(now));
                 Happening::Failed(failed, retry_in)
             }
             app::FORGET => Happening::Forget(Forget::decode(payload)?),
@@ -94,6 +93,7 @@ impl ControlPlane {
             Effect::Forgotten { app, .. } => self.table.forget(app, now),
             Effect::Ask(_)
             | Effect::Failed { .. }
+            | Effect::GaveUp { .. }
             | Effect::Probe { .. }
             | Effect::Unpark { .. }
             | Effect::AnswerPark { .. } => {}
@@ -105,6 +105,12 @@ impl ControlPlane {
         match effect {
             Effect::Unpark { app, epoch } => {
                 effects.outgoing.push(message(app::UNPARK, Unpark { app, epoch, router: router() }.encode()));
+            }
+            Effect::GaveUp { app, epoch, attempt, message: why, retry_in } => {
+                let retry_at = self.unix_ms(now) + retry_in.as_millis() as u64;
+                let (retry_at_unix_ms, attempt) = (Some(retry_at), Some(attempt));
+                let failed = Failed { app, epoch, message: why, retry_at_unix_ms, attempt };
+                effects.outgoing.push(message(app::FAILED, failed.encode()));
             }
             Effect::AnswerPark { app, in_flight, last_request_ago } => {
                 let last_request_ms_ago = last_request_ago.map(|ago| ago.as_millis() as u64);
@@ -144,6 +150,10 @@ impl ControlPlane {
                 self.settle(&app, effects);
             }
         }
+    }
+
+    fn unix_ms(&self, now: Moment) -> u64 {
+        (self.born + now.since(Moment::START)).as_millis() as u64
     }
 
     fn settle(&self, app: &AppId, effects: &mut Effects) {

@@ -138,6 +138,8 @@ pub struct Failed {
     pub message: Arc<str>,
     /// When another try is worth while, in whole milliseconds of Unix time.
     pub retry_at_unix_ms: Option<u64>,
+    /// Which start of this sleep it was, if a router says so: the `attempt` of its ask.
+    pub attempt: Option<u32>,
 }
 
 /// An app is no more.
@@ -235,6 +237,8 @@ struct RawFailed {
     message: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retry_at: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attempt: Option<u32>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -433,6 +437,7 @@ impl Failed {
             epoch: raw.epoch,
             message: shown_text(&raw.message, MESSAGE_CHARS_MAX),
             retry_at_unix_ms: raw.retry_at.map(|at| unix_ms(&at)).transpose()?,
+            attempt: raw.attempt,
         })
     }
 
@@ -443,6 +448,7 @@ impl Failed {
             epoch: self.epoch,
             message: self.message.as_ref().to_owned(),
             retry_at: self.retry_at_unix_ms.and_then(rfc3339),
+            attempt: self.attempt,
         })
         .into()
     }

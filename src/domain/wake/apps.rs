@@ -45,6 +45,8 @@ pub enum Happening {
         attempt: u32,
         /// Why, for the visitor.
         message: Arc<str>,
+        /// The other routers left the start to this one.
+        for_all: bool,
     },
     /// An instance registered, or its heartbeat came.
     Registered {
@@ -171,9 +173,10 @@ impl Apps {
             Happening::Wanted { app, uri } => {
                 self.step(&app, now, &mut effects, |episode, turn| episode.want(uri, turn))?;
             }
-            Happening::Refused { app, epoch, attempt, message } => {
-                let refuse =
-                    |episode: &mut Episode, turn: &mut Turn<'_>| episode.refused(epoch, attempt, message, turn);
+            Happening::Refused { app, epoch, attempt, message, for_all } => {
+                let refuse = |episode: &mut Episode, turn: &mut Turn<'_>| {
+                    episode.refused(epoch, attempt, message, for_all, turn)
+                };
                 self.step(&app, now, &mut effects, refuse)?;
             }
             // Of the heartbeats of a large platform nearly all are about apps that never slept: they end here.

@@ -90,6 +90,20 @@ pub enum Effect {
         /// The app.
         app: AppId,
     },
+    /// This router has given up a start that others took part in, after all tries: publish `app.failed` with `retry_at`, so that no other router goes
+    /// on trying on its own.
+    GaveUp {
+        /// The app.
+        app: AppId,
+        /// The sleep it should have been woken from.
+        epoch: u64,
+        /// The last start that was asked for.
+        attempt: u32,
+        /// Why it failed.
+        message: Arc<str>,
+        /// When a visitor may have it tried again.
+        retry_in: Duration,
+    },
     /// The routes of this sleeping app go, and its held requests end.
     Forgotten {
         /// The app.

@@ -157,7 +157,7 @@ impl Episode {
             Phase::Sleeping | Phase::Failed { .. } => {}
             Phase::Starting(start) if turn.connected && turn.now >= start.deadline => {
                 if start.ours.is_some() {
-                    self.fail(Failure::TooLate, None, turn);
+                    let _wait = self.fail(Failure::TooLate, None, turn);
                 } else {
                     self.enter(Phase::Sleeping, turn);
                 }
@@ -298,10 +298,32 @@ impl Episode {
         turn: &mut Turn<'_>,
     ) -> Result<(), Ignored> {
         self.must_be_asleep_at(failed.epoch)?;
+        if let Some(attempt) = failed.attempt {
+            if attempt < self.asked {
+                return Err(Ignored::Stale); // about a start before the last one
+            }
+            // The routers count on together: what is asked for next has the same number whoever asks.
+            let is_another = attempt > std::mem::replace(&mut self.asked, attempt);
+            if is_another
+                && let Phase::Starting(Start { ours: Some(ours), .. }) = &mut self.phase
+                && ours.backing_off
+            {
+                // Another router did not wait as long as this one, and that try has failed as well.
+                ours.backing_off = false;
+                ours.attempt += 1;
+            }
+        }
         match &self.phase {
+            Phase::Sleeping if retry_in.is_some_and(|wait| !wait.is_zero()) => {
+                self.fail(Failure::Told(failed.message.clone()), retry_in, turn);
+                Ok(())
+            }
             Phase::Awake { .. } | Phase::Sleeping => Err(Ignored::OutOfPlace),
             Phase::Failed { .. } => Err(Ignored::Repeated),
-            Phase::Starting(_) => self.try_failed(failed.message.clone(), retry_in, turn),
+            Phase::Starting(_) => {
+                let is_of_all = failed.attempt.is_some() || turn.settings.asks_over_bus;
+                self.try_failed(failed.message.clone(), retry_in, is_of_all, turn)
+            }
         }
     }
 
@@ -311,28 +333,31 @@ impl Episode {
         epoch: u64,
         attempt: u32,
         message: Arc<str>,
+        for_all: bool,
         turn: &mut Turn<'_>,
     ) -> Result<(), Ignored> {
         self.must_be_asleep_at(epoch)?;
         match &self.phase {
             Phase::Starting(Start { ours: Some(_), .. }) if self.asked == attempt => {
-                self.try_failed(message, None, turn)
+                self.try_failed(message, None, for_all, turn)
             }
             _ => Err(Ignored::Stale),
         }
     }
 
-    /// One try of a start failed: try again after a while, or give up.
+    /// One try of a start failed: try again after a while, or give up. `is_of_all`: it was not for this router alone.
     fn try_failed(
         &mut self,
         message: Arc<str>,
         retry_in: Option<Duration>,
+        is_of_all: bool,
         turn: &mut Turn<'_>,
     ) -> Result<(), Ignored> {
         let Phase::Starting(start) = &mut self.phase else { return Err(Ignored::OutOfPlace) };
+        let gives_up = retry_in.is_some_and(|wait| !wait.is_zero());
         match &mut start.ours {
             // Before the first ask, or between two: this is about a start that was known to have failed.
-            Some(ours) if ours.backing_off || ours.last_ask.is_none() => return Err(Ignored::Repeated),
+            Some(ours) if !gives_up && (ours.backing_off || ours.last_ask.is_none()) => return Err(Ignored::Repeated),
             Some(ours) if ours.attempt < turn.settings.tries && retry_in.is_none() => {
                 let settings = turn.settings;
                 let wait = settings.retry.saturating_mul(1 << ours.attempt.min(16)).min(settings.retry_max);
@@ -344,7 +369,14 @@ impl Episode {
                 start.message = Some(message);
                 self.tell_workers(turn);
             }
-            Some(_) | None => self.fail(Failure::Told(message), retry_in, turn),
+            Some(_) if retry_in.is_none() && is_of_all => {
+                let wait = self.fail(Failure::Told(message.clone()), None, turn);
+                let (app, epoch, attempt) = (self.live.app().clone(), self.epoch, self.asked);
+                turn.effects.push(Effect::GaveUp { app, epoch, attempt, message, retry_in: wait });
+            }
+            Some(_) | None => {
+                self.fail(Failure::Told(message), retry_in, turn);
+            }
         }
         Ok(())
     }
@@ -434,7 +466,7 @@ impl Episode {
             ours.attempt += 1;
         }
         if begins_anew || ours.last_ask.is_none() {
-            self.asked += 1;
+            self.asked = self.asked.saturating_add(1);
         }
         ours.last_ask = Some(turn.now);
         ours.next_ask = turn.settings.asks_over_bus.then(|| turn.now + ours.period);
@@ -446,12 +478,14 @@ impl Episode {
         }
     }
 
-    fn fail(&mut self, failure: Failure, retry_in: Option<Duration>, turn: &mut Turn<'_>) {
-        let wait = retry_in.unwrap_or(turn.settings.retry_failed_after);
-        let retry_at = turn.now + wait.max(turn.settings.retry); // not even a start that fails at once is asked for faster
-        let attempt = self.attempt();
+    /// The time until it may be tried again.
+    fn fail(&mut self, failure: Failure, retry_in: Option<Duration>, turn: &mut Turn<'_>) -> Duration {
+        // Not even a start that fails at once is asked for faster than that.
+        let wait = retry_in.unwrap_or(turn.settings.retry_failed_after).max(turn.settings.retry);
+        let (retry_at, attempt) = (turn.now + wait, self.attempt());
         self.enter(Phase::Failed { since: turn.now, failure, attempt, retry_at }, turn);
         turn.effects.push(Effect::Failed { app: self.live.app().clone() });
+        wait
     }
 
     /// Calls the park off, if there is one.

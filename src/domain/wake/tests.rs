@@ -28,7 +28,7 @@ fn sleep(epoch: u64) -> Sleep {
 }
 
 /// `park 3`, `unpark 3`, `sleep 3` (instance `old` leaves), `starting 3 0.5`, `failed 3`, `failed 3 until 30` (seconds
-/// from now), `forget`, `want`, `refused 3 1`, `registered x`, `gone x`, `ready x`, `up`, `down`, `tick`.
+/// from now), `failed 3 until 30 #2`, `failed 3 #2` (the second start), `forget`, `want`, `refused 3 1`, `refused 3 1 for_all`, `registered x`, `gone x`, `ready x`, `up`, `down`, `tick`.
 fn happening(words: &[&str]) -> Happening {
     let app = shop();
     let number = |index: usize| words[index].parse::<u64>().expect("a number");
@@ -42,14 +42,18 @@ fn happening(words: &[&str]) -> Happening {
             Happening::Starting(Starting { app, epoch: number(1), instances: 1, progress, message: None })
         }
         "failed" => {
-            let retry_in = words.get(3).map(|seconds| Duration::from_secs(seconds.parse().expect("seconds")));
-            let failed = Failed { app, epoch: number(1), message: "no room".into(), retry_at_unix_ms: None };
+            let attempt = words.iter().find_map(|word| word.strip_prefix('#')?.parse().ok());
+            let until = words.get(2).filter(|word| **word == "until").map(|_| number(3));
+            let retry_in = until.map(Duration::from_secs);
+            let failed = Failed { app, epoch: number(1), message: "no room".into(), retry_at_unix_ms: None, attempt };
             Happening::Failed(failed, retry_in)
         }
         "forget" => Happening::Forget(Forget { app }),
         "want" => Happening::Wanted { app, uri: "shop.test".into() },
         "refused" => {
-            Happening::Refused { app, epoch: number(1), attempt: number(2) as u32, message: "status 500".into() }
+            let for_all = words.get(3) == Some(&"for_all");
+            let (attempt, message) = (number(2) as u32, "status 500".into());
+            Happening::Refused { app, epoch: number(1), attempt, message, for_all }
         }
         "registered" => Happening::Registered { app, instance: instance(words[1]) },
         "gone" => Happening::Gone { app, instance: instance(words[1]) },
@@ -71,6 +75,7 @@ fn shown(effect: &Effect) -> String {
         Effect::Awake { took: None, .. } => "awake".into(),
         Effect::Awake { took: Some(took), .. } => format!("awake after {}", took.as_secs_f64()),
         Effect::Failed { .. } => "failed".into(),
+        Effect::GaveUp { attempt, retry_in, .. } => format!("gave up #{attempt} for {}", retry_in.as_secs()),
         Effect::Forgotten { uris, .. } => format!("forgotten {}", uris[0]),
     }
 }
@@ -145,7 +150,7 @@ fn three_failed_tries_fail_the_start_and_a_later_visitor_begins_anew() {
          5 tick -> ask 1#2 [starting]
          6 failed 1 -> [starting]
          14 tick -> ask 1#3 [starting]
-         15 failed 1 -> failed [failed]
+         15 failed 1 -> failed, gave up #3 for 60 [failed]
          15 failed 1 -> ! repeated [failed]
          74 want -> ! out_of_place [failed]
          75 want -> ask 1#4 [starting]
@@ -162,6 +167,40 @@ fn who_knows_when_to_retry_is_believed() {
          10 want -> ! out_of_place [failed]
          11 want -> ask 1#2 [starting]",
     );
+}
+
+#[test]
+fn what_another_router_has_given_up_is_not_tried_on_and_counts_on_from_there() {
+    check(
+        "0 sleep 1 -> asleep [sleeping]
+         1 want -> ask 1#1 [starting]
+         2 failed 1 #2 -> [starting]
+         6 tick -> ask 1#3 [starting]
+         6 failed 1 #2 -> ! stale [starting]
+         7 failed 1 #3 -> [starting]
+         7 failed 1 until 60 #3 -> failed [failed]
+         66 want -> ! out_of_place [failed]
+         67 want -> ask 1#4 [starting]",
+    );
+    check(
+        "0 sleep 1 -> asleep [sleeping]
+         1 failed 1 #3 -> ! out_of_place [sleeping]
+         1 failed 1 until 0 #3 -> ! out_of_place [sleeping]
+         1 failed 1 until 60 #3 -> failed [failed]
+         60 want -> ! out_of_place [failed]
+         61 want -> ask 1#4 [starting]
+         62 ready new -> awake after 1 [awake]",
+    );
+}
+
+#[test]
+fn a_start_that_others_left_to_this_router_is_given_up_for_them_too() {
+    let settings = Settings { asks_over_bus: false, tries: 1, ..Settings::default() };
+    let script = "0 sleep 1 -> asleep [sleeping]
+         0 want -> ask 1#1 [starting]
+         1 refused 1 1 for_all -> failed, gave up #1 for 60 [failed]
+         1 failed 1 until 60 #1 -> ! repeated [failed]";
+    check_with(settings, script);
 }
 
 #[test]

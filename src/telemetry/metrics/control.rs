@@ -209,6 +209,7 @@ impl Control {
             | Effect::Unpark { .. }
             | Effect::AnswerPark { .. }
             | Effect::Probe { .. }
+            | Effect::GaveUp { .. }
             | Effect::Forgotten { .. } => {}
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_nats::jetstream::{self, kv};
 use tokio::sync::mpsc;
-use weighbridge::adapters::bus::memory::{self, Ports};
+use weighbridge::adapters::bus::memory::{self, Ports, Times};
 use weighbridge::domain::identity::AppId;
 use weighbridge::domain::protocol::app::Sleep;
 use weighbridge::domain::protocol::route_uri::RouteUri;
@@ -20,12 +20,22 @@ struct Member {
     orders: mpsc::Receiver<Order>,
     happenings: mpsc::Receiver<Happening>,
     metrics: Arc<Metrics>,
+    remembers: tokio::task::JoinHandle<()>,
     _events: mpsc::Receiver<BusEvent>,
     _outgoing: mpsc::Sender<Outgoing>,
 }
 
 /// A router whose bus is that server.
 fn member(name: &str, server: &nats::Server) -> Member {
+    member_with(name, server, Times::default(), true)
+}
+
+/// One whose asks are made once, with leases of these times.
+fn patient_member(name: &str, server: &nats::Server, lease: u64, every: u64) -> Member {
+    member_with(name, server, Times { lease: millis(lease), every: millis(every) }, false)
+}
+
+fn member_with(name: &str, server: &nats::Server, times: Times, asks_are_repeated: bool) -> Member {
     let Attached { events, outgoing, sessions, .. } = router(config(&[server])).attached;
     let (effects, effects_inbox) = mpsc::channel(64);
     let (asks, asks_inbox) = mpsc::channel(64);
@@ -38,19 +48,21 @@ fn member(name: &str, server: &nats::Server) -> Member {
         orders: orders_sender,
         happenings: happenings_sender,
         router: name.into(),
-        asks_are_repeated: true,
+        asks_are_repeated,
         metrics: metrics.clone(),
     };
-    tokio::spawn(memory::run(sessions, ports));
-    Member { effects, asks, orders, happenings, metrics, _events: events, _outgoing: outgoing }
+    let remembers = tokio::spawn(memory::run(sessions, times, ports));
+    Member { effects, asks, orders, happenings, metrics, remembers, _events: events, _outgoing: outgoing }
 }
 
 impl Member {
-    fn shows(&self, line: &str) -> bool {
+    fn text(&self) -> String {
         use weighbridge::domain::{hash::Keyed, moment::Moment, table::snapshot::Snapshot};
-        let text =
-            self.metrics.text(&Snapshot::empty(Keyed::new(1)), &Default::default(), &Default::default(), Moment::START);
-        text.lines().any(|shown| shown == line)
+        self.metrics.text(&Snapshot::empty(Keyed::new(1)), &Default::default(), &Default::default(), Moment::START)
+    }
+
+    fn shows(&self, line: &str) -> bool {
+        self.text().lines().any(|shown| shown == line)
     }
 
     async fn until_it_shares(&self) {
@@ -78,6 +90,14 @@ impl Member {
     async fn is_ordered(&mut self) -> (bool, u32) {
         let Order { ask, for_all } = in_time("an order", self.orders.recv()).await.expect("the memory runs");
         (for_all, ask.attempt)
+    }
+
+    /// How often it left a start to another router.
+    fn kept_out(&self) -> u64 {
+        let text = self.text();
+        let line = "weighbridge_wake_asks_total{outcome=\"elsewhere\"} ";
+        let times = text.lines().find_map(|shown| shown.strip_prefix(line));
+        times.map_or(0, |times| times.parse().expect("a whole number"))
     }
 
     async fn is_kept_out(&self, times: u64) {
@@ -210,6 +230,50 @@ async fn one_router_starts_an_app_and_the_others_leave_it_to_that_one() {
     a.asks("shop", 2, 1).await;
     assert_eq!(a.is_ordered().await, (true, 1));
     assert!(b.orders.try_recv().is_err(), "no other start was ordered");
+}
+
+#[tokio::test]
+async fn a_start_whose_router_has_died_is_taken_over_when_its_lease_runs_out() {
+    let server = nats::server_with_jetstream().await;
+    let [mut a, mut b] = ["a", "b"].map(|name| patient_member(name, &server, 2_000, 100));
+    a.until_it_shares().await;
+    b.until_it_shares().await;
+    a.asks("shop", 1, 1).await;
+    assert_eq!(a.is_ordered().await, (true, 1));
+    b.asks("shop", 1, 1).await;
+    eventually("it waits and looks again", || b.kept_out() >= 3).await;
+    assert!(b.orders.try_recv().is_err(), "it waits as long as the other one lives");
+    a.remembers.abort();
+    assert_eq!(b.is_ordered().await, (true, 1));
+}
+
+#[tokio::test]
+async fn a_start_that_takes_longer_than_a_lease_stays_with_its_router() {
+    let server = nats::server_with_jetstream().await;
+    let (lease, every) = (3_000, 250);
+    let [mut a, mut b] = ["a", "b"].map(|name| patient_member(name, &server, lease, every));
+    a.until_it_shares().await;
+    b.until_it_shares().await;
+    let context = jetstream::new(peer(&server).await);
+    let starts = context.get_key_value("weighbridge_starts").await.expect("a router has made it");
+    a.asks("shop", 1, 1).await;
+    assert_eq!(a.is_ordered().await, (true, 1));
+    b.asks("shop", 1, 1).await;
+    let said_again_for_longer_than_a_lease = async {
+        let mut revision = 0;
+        while revision < 2 * lease / every {
+            tokio::time::sleep(millis(every)).await;
+            let entry = starts.entry("shop").await.expect("JetStream answers");
+            revision = entry.expect("the start is always somebody's").revision;
+        }
+    };
+    in_time("the start is said again and again", said_again_for_longer_than_a_lease).await;
+    assert!(a.orders.try_recv().is_err() && b.orders.try_recv().is_err(), "nobody starts it a second time");
+    assert!(b.kept_out() > lease / every, "{}", b.kept_out());
+    // It has failed, and both know: the next try need not wait until the lease runs out.
+    a.decides(Effect::Failed { app: AppId::new("shop") }).await;
+    b.asks("shop", 1, 2).await;
+    assert_eq!(b.is_ordered().await, (true, 2));
 }
 
 #[tokio::test]

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 
-use super::{BROWSER, POLL, is_asleep, until_held};
+use super::{BROWSER, POLL, is_asleep, stage, until_held};
 use crate::harness::bus::{self, Bus};
 use crate::harness::instance::{self, Instance, Received};
 use crate::harness::process::Folder;
 use crate::harness::router::{self, Router};
 use crate::harness::{answer, eventually};
+use crate::nats;
 
 /// No start is ever taken on.
 const ALWAYS: usize = 1_000_000;
@@ -219,4 +220,34 @@ async fn a_later_visitor_has_the_program_run_again() {
 #[tokio::test]
 async fn a_later_visitor_has_the_cloud_controller_asked_again() {
     check_tries_again_later(Platform::cloud_foundry(3).await).await;
+}
+
+#[tokio::test]
+async fn routers_that_share_a_bus_try_three_times_together_and_give_up_together() {
+    let platform = Platform::webhook(ALWAYS).await;
+    let server = nats::server_with_jetstream().await;
+    let bus = bus::nats(&server.url()).await;
+    let mut routers = Vec::new();
+    for _ in 0..3 {
+        let router = router::with(&format!("{}retry = '200ms'\n", platform.settings)).on(&bus).await;
+        router.until_metric("weighbridge_memory_shared", |shared| shared == 1.0).await;
+        routers.push(router);
+    }
+    bus.publish("app.sleep", &json!({"app": "shop", "uris": ["shop.test"], "epoch": 1})).await;
+    for router in &routers {
+        router.until(|router| is_asleep(router, "shop.test")).await;
+    }
+    // Visitors come to two of them; the third one only hears.
+    let visitors = [&routers[0], &routers[1]].map(|router| router.get("shop.test/").begin());
+    for visitor in visitors {
+        let answer = visitor.response().await;
+        assert_eq!((answer.status(), answer.header("X-Weighbridge-Error")), (503, Some("app_failed")));
+        assert!(answer.text().contains(platform.reason), "{}", answer.text());
+    }
+    for router in &routers {
+        router.until(|router| stage(router) == "failed").await;
+        let page = router.get("shop.test/").header("Accept", BROWSER).await;
+        assert!(page.text().contains(platform.reason), "{}", page.text());
+    }
+    assert_eq!(platform.asked(), 3);
 }

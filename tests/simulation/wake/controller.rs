@@ -268,8 +268,13 @@ impl App {
     }
 
     fn tell_failure(&mut self, around: &mut Around) {
-        let failed =
-            Failed { app: self.id.clone(), epoch: self.epoch, message: "no room".into(), retry_at_unix_ms: None };
+        let failed = Failed {
+            app: self.id.clone(),
+            epoch: self.epoch,
+            message: "no room".into(),
+            retry_at_unix_ms: None,
+            attempt: None,
+        };
         around.send_to_routers(app::FAILED, &failed.encode());
     }
 }

@@ -190,7 +190,10 @@ impl Router {
             app::PARK => Park::decode(payload).map(Happening::Park),
             app::UNPARK => Unpark::decode(payload).map(Happening::Unpark),
             app::STARTING => Starting::decode(payload).map(Happening::Starting),
-            app::FAILED => Failed::decode(payload).map(|failed| Happening::Failed(failed, None)),
+            app::FAILED => Failed::decode(payload).map(|failed| {
+                let retry_in = failed.retry_in(unix_ms(around.now));
+                Happening::Failed(failed, retry_in)
+            }),
             other => panic!("{other}?"),
         };
         if let Ok(happening) = happening {
@@ -272,6 +275,11 @@ impl Router {
                     around.wrong(&format!("{} gave {app} up, with {ended} requests", self.name));
                 }
             }
+            Effect::GaveUp { app, epoch, attempt, message, retry_in } => {
+                let retry_at_unix_ms = Some(unix_ms(around.now + retry_in));
+                let failed = Failed { app, epoch, message, retry_at_unix_ms, attempt: Some(attempt) };
+                around.send_to_routers(app::FAILED, &failed.encode());
+            }
             Effect::Forgotten { .. } => around.wrong("nobody forgets in this world"),
         }
     }
@@ -301,4 +309,9 @@ impl Router {
             around.wrong(&format!("{} lets {app} sleep at {} after {before:?}", self.name, sleep.epoch));
         }
     }
+}
+
+/// The clocks of all routers agree.
+fn unix_ms(now: Moment) -> u64 {
+    now.as_nanos() / 1_000_000
 }

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::Ports;
 use super::sleeps::is_bad_key;
-use super::{LEASE, Ports};
 use crate::domain::identity::AppId;
 use crate::domain::wake::{Ask, Effect};
 
@@ -56,7 +56,8 @@ impl Leases {
     pub(super) fn note(&mut self, effect: &Effect) -> Option<AppId> {
         let app = match effect {
             Effect::Awake { app, .. } | Effect::Forgotten { app, .. } => app,
-            // Others may not know yet; that it runs out keeps them from starting at once what has just failed.
+            // An ask of another router may be under way, with the same number: that the entry stays keeps it out. What is asked
+            // for later has a higher number.
             Effect::Failed { app } => {
                 self.held.remove(app);
                 self.waiting.remove(app);
@@ -86,6 +87,13 @@ impl Leases {
         }
     }
 
+    /// Another router is at the start that this one said again.
+    pub(super) fn lost(&mut self, ask: &Ask) {
+        if self.held.get(&ask.app).is_some_and(|(held, _)| held == ask) {
+            self.held.remove(&ask.app);
+        }
+    }
+
     /// Starts to say again, and asks to try again.
     pub(super) fn due(&mut self, now: Instant) -> (Vec<Ask>, Vec<Ask>) {
         self.held.retain(|_, (_, until)| now < *until);
@@ -93,9 +101,6 @@ impl Leases {
         (held, self.waiting.values().cloned().collect())
     }
 }
-
-/// How often starts are said again and waiting asks are tried again.
-pub(super) const EVERY: Duration = Duration::from_secs(LEASE.as_secs() / 6);
 
 /// Whether this router may start what it asks for, and says so to the others if it may.
 pub(super) async fn judge(store: &Store, router: &str, ask: &Ask) -> Verdict {

@@ -41,7 +41,8 @@ impl Memory {
         self.ports.metrics.control.memory_is_shared(true);
         let mut work =
             Work { buckets, router: self.ports.router.clone(), running: JoinSet::new(), busy: HashSet::new() };
-        let mut lease_tick = interval_at(Instant::now() + lease::EVERY, lease::EVERY);
+        let every = self.times.every;
+        let mut lease_tick = interval_at(Instant::now() + every, every);
         lease_tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut failed = Vec::new();
         let mut again = interval_at(Instant::now() + AGAIN, AGAIN);
@@ -139,6 +140,7 @@ impl Memory {
                 }
             }
             Ended::Renewed(ask, Verdict::Elsewhere) => {
+                self.leases.lost(&ask);
                 tracing::info!(app = %ask.app, "another router has taken over the start of an app");
             }
             Ended::Renewed(..) | Ended::Released => {}

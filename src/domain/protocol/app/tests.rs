@@ -182,7 +182,7 @@ proptest! {
         prop_assert_eq!(Unpark::decode(&unpark.encode()), Ok(unpark));
         let forget = Forget { app: app.clone() };
         prop_assert_eq!(Forget::decode(&forget.encode()), Ok(forget));
-        let failed = Failed { app: app.clone(), epoch, message: shown_text(&text, 50), retry_at_unix_ms: Some(u64::from(number)) };
+        let failed = Failed { app: app.clone(), epoch, message: shown_text(&text, 50), retry_at_unix_ms: Some(u64::from(number)), attempt: Some(number) };
         prop_assert_eq!(Failed::decode(&failed.encode()), Ok(failed));
         let progress = Share::reported(f64::from(number) / f64::from(u32::MAX));
         let starting = Starting { app, epoch, instances: number, progress, message: sleep.name.clone() };
