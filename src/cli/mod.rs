@@ -8,6 +8,7 @@ mod show;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
@@ -59,6 +60,9 @@ enum Command {
         /// Port of the operator [default: 8081, or a free one if that is taken]
         #[arg(long, value_name = "PORT")]
         admin_port: Option<u16>,
+        /// Milliseconds after which the sleeping app sleeps again; for tests
+        #[arg(long, hide = true, default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(300..=3_600_000))]
+        idle_ms: u64,
     },
 
     /// Check a configuration file
@@ -205,7 +209,7 @@ pub fn main() -> ExitCode {
 fn obey(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(ConfigFile { config }) => run(config),
-        Command::Demo { http_port, admin_port } => demo(http_port, admin_port),
+        Command::Demo { http_port, admin_port, idle_ms } => demo(http_port, admin_port, idle_ms),
         Command::Check { file: Some(file), .. } => check(&file),
         Command::Check { file: None, .. } => print(&reference::example()),
         Command::Publish { subject, json, router } => ask::publish(&router, subject, message(json)?),
@@ -230,9 +234,10 @@ fn run(file: Option<PathBuf>) -> Result<(), Failure> {
     Ok(router::run(config, move || load::config(file.as_deref()).map_err(|Failure(problems)| problems))?)
 }
 
-fn demo(http_port: Option<u16>, admin_port: Option<u16>) -> Result<(), Failure> {
+fn demo(http_port: Option<u16>, admin_port: Option<u16>, idle_ms: u64) -> Result<(), Failure> {
+    let idle = Duration::from_millis(idle_ms);
     let program = std::env::args().next().unwrap_or_else(|| "weighbridge".to_owned());
-    Ok(demo::run(demo::Options { http_port, admin_port, program })?)
+    Ok(demo::run(demo::Options { http_port, admin_port, idle, program })?)
 }
 
 fn check(file: &std::path::Path) -> Result<(), Failure> {

@@ -51,6 +51,8 @@ pub struct Options {
     pub http_port: Option<u16>,
     /// Port of the operator; `None`: 8081, or a free one.
     pub admin_port: Option<u16>,
+    /// How long nobody must have used the sleeping app before it sleeps again.
+    pub idle: Duration,
     /// How this program was called, for the commands to try.
     pub program: String,
 }
@@ -91,10 +93,10 @@ pub fn run(options: Options) -> Result<(), DemoError> {
 async fn show(options: Options) -> Result<(), DemoError> {
     let http = choose_port(options.http_port, LIKED_HTTP, "--http-port")?;
     let admin = choose_port(options.admin_port, LIKED_ADMIN, "--admin-port")?;
-    let config = config(http, admin);
+    let config = config(http, admin, options.idle);
     let _level_stays = router::start_log(&config.log);
     let router = router::start(config).await?;
-    let world = World::start(&router).await?;
+    let world = World::start(&router, options.idle).await?;
     let watched = async {
         print(&instructions(&options, &router))?;
         world.show(&router).await
@@ -109,10 +111,11 @@ async fn show(options: Options) -> Result<(), DemoError> {
 }
 
 /// The configuration of the demo's router: what an operator would write, with quiet logs.
-fn config(http: u16, admin: u16) -> Config {
+fn config(http: u16, admin: u16, idle: Duration) -> Config {
+    let stats_every = sleeper::look_every(idle).as_millis();
     let text = format!(
         "http.listen = [\"127.0.0.1:{http}\"]\nadmin.listen = \"127.0.0.1:{admin}\"\n\
-         workers = 2\naccess_log.path = \"\"\nlog.level = \"warn\"\n"
+         workers = 2\naccess_log.path = \"\"\nlog.level = \"warn\"\nstats.interval = \"{stats_every}ms\"\n"
     );
     Config::from_toml(&text).expect("written by us: two ports and constants")
 }
@@ -167,7 +170,7 @@ struct World {
 }
 
 impl World {
-    async fn start(router: &Running) -> Result<World, DemoError> {
+    async fn start(router: &Running, idle: Duration) -> Result<World, DemoError> {
         let clock = Clock::new();
         let machines = vec![
             Machine::start("oak", 4.0, 3, clock),
@@ -189,7 +192,7 @@ impl World {
         }
         tokio::spawn(come_and_go(world.machines[NOISY].clone()));
         if let Some(bus) = &router.embedded {
-            tokio::spawn(Sleeper::new(bus.clone(), world.machines[0].clone(), 2).run());
+            tokio::spawn(Sleeper::new(bus.clone(), world.machines[0].clone(), 2, idle).run());
         }
         world.until_known(router).await;
         let address = router.http[0];
@@ -358,6 +361,6 @@ mod tests {
 
     #[test]
     fn the_configuration_of_the_demo_is_valid() {
-        assert_eq!(config(1234, 1235).http.listen, [SocketAddr::from(([127, 0, 0, 1], 1234))]);
+        assert_eq!(config(1234, 1235, Duration::from_secs(30)).http.listen, [SocketAddr::from(([127, 0, 0, 1], 1234))]);
     }
 }

@@ -4,15 +4,17 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::harness::client::Request;
-use crate::harness::{eventually, in_time};
+use crate::harness::{eventually, in_time, millis};
 
 /// A demo that runs; it ends with the test.
 struct Demo {
     program: Child,
     apps: SocketAddr,
+    admin: SocketAddr,
 }
 
 impl Drop for Demo {
@@ -22,31 +24,35 @@ impl Drop for Demo {
     }
 }
 
-async fn demo() -> Demo {
+async fn demo(options: &[&str]) -> Demo {
     let mut program = Command::new(env!("CARGO_BIN_EXE_weighbridge"))
         .arg("demo")
+        .args(options)
         .stdout(Stdio::piped())
         .spawn()
         .expect("the program was built");
     let lines = BufReader::new(program.stdout.take().expect("it is piped")).lines();
-    let (found, port) = oneshot::channel();
+    let (found, ports) = oneshot::channel();
     std::thread::spawn(move || {
         let mut found = Some(found);
+        let mut apps = None;
         for line in lines.map_while(Result::ok) {
-            let port =
-                line.split_once("http://shop.localhost:").and_then(|(_, rest)| rest.split('/').next()?.parse().ok());
-            if let (Some(port), true) = (port, found.is_some()) {
-                let _test_ended = found.take().map(|found| found.send(port));
+            let behind =
+                |words| line.split_once(words).and_then(|(_, rest)| rest.split('/').next()?.parse::<u16>().ok());
+            apps = apps.or(behind("http://shop.localhost:"));
+            if let (Some(apps), Some(admin)) = (apps, behind("Metrics are on http://127.0.0.1:")) {
+                let _test_ended = found.take().map(|found| found.send((apps, admin)));
             }
         }
     });
-    let port: u16 = in_time("the address of the apps", port).await.expect("the demo prints it");
-    Demo { program, apps: SocketAddr::from(([127, 0, 0, 1], port)) }
+    let (apps, admin) = in_time("the addresses", ports).await.expect("the demo prints them");
+    let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    Demo { program, apps: local(apps), admin: local(admin) }
 }
 
 #[tokio::test]
 async fn the_demo_balances_keeps_sessions_and_ends_well() {
-    let mut demo = demo().await;
+    let mut demo = demo(&[]).await;
     let apps = demo.apps;
     let get = |path: &str| Request::new(apps, "GET", &format!("shop.localhost:{}{path}", apps.port()));
 
@@ -85,22 +91,33 @@ async fn the_demo_balances_keeps_sessions_and_ends_well() {
 }
 
 #[tokio::test]
-async fn the_sleeping_app_of_the_demo_starts_because_somebody_comes() {
-    let demo = demo().await;
+async fn the_sleeping_app_of_the_demo_starts_because_somebody_comes_and_sleeps_when_nobody_does() {
+    let demo = demo(&["--idle-ms", "1500"]).await;
     let apps = demo.apps;
     let get = |path: &str| Request::new(apps, "GET", &format!("notes.localhost:{}{path}", apps.port()));
     let opened = async || get("/").header("Accept", "text/html").sent().await;
-    // It falls asleep a moment after the demo has told where it is.
-    let mut page = opened().await;
-    in_time("the loading page", async {
-        while page.status() != 503 {
-            page = opened().await;
-        }
-    })
-    .await;
+    let until_asleep = async |epoch: u64| {
+        in_time("it sleeps", async {
+            loop {
+                let apps = Request::new(demo.admin, "GET", &format!("{}/v1/apps", demo.admin)).sent().await.text();
+                let apps: Value = serde_json::from_str(&apps).expect("JSON");
+                if apps["notes"]["state"] == "sleeping" && apps["notes"]["epoch"] == epoch {
+                    break;
+                }
+                tokio::time::sleep(millis(20)).await;
+            }
+        })
+        .await;
+    };
+    until_asleep(1).await;
+    let page = opened().await;
+    assert_eq!(page.status(), 503);
     assert!(page.text().contains("Notes"), "{}", page.text());
     let held = get("/").sent().await;
     assert_eq!(held.status(), 200, "{}", held.text());
     assert!(held.text().starts_with("notes-0 on oak"), "{}", held.text());
-    assert_eq!(opened().await.status(), 200);
+    // Nobody comes any more, so it sleeps again; and starts again for the next visitor.
+    until_asleep(2).await;
+    assert_eq!(opened().await.status(), 503);
+    assert!(get("/").sent().await.text().starts_with("notes-0 on oak"));
 }

@@ -19,14 +19,13 @@ use crate::domain::protocol::subject;
 /// The app.
 pub const APP: &str = "notes";
 
-/// How long nobody must have used it before it goes to sleep.
-const IDLE: Duration = Duration::from_secs(30);
-
 /// How long routers may take to say that it is used after all.
 const ANSWERS: Duration = Duration::from_secs(1);
 
-/// How often its instance is registered, and how it is used is looked at.
-const LOOK: Duration = Duration::from_secs(5);
+/// How often its instance is registered and how it is used is looked at, if it sleeps after so long a time without use.
+pub fn look_every(idle: Duration) -> Duration {
+    idle / 6
+}
 
 /// The steps of a start, and how long each takes.
 const STEPS: [(&str, Duration); 4] = [
@@ -41,6 +40,8 @@ pub struct Sleeper {
     bus: Embedded,
     machine: Arc<Machine>,
     slot: usize,
+    /// How long nobody must have used it before it goes to sleep.
+    idle: Duration,
     epoch: u64,
     wakes: Receiver<Incoming>,
     stats: Receiver<Incoming>,
@@ -49,9 +50,9 @@ pub struct Sleeper {
 
 impl Sleeper {
     /// Of an app that has not run yet, on this machine.
-    pub fn new(bus: Embedded, machine: Arc<Machine>, slot: usize) -> Sleeper {
+    pub fn new(bus: Embedded, machine: Arc<Machine>, slot: usize, idle: Duration) -> Sleeper {
         let [wakes, stats, unparks] = [app::WAKE, app::STATS, app::UNPARK].map(|subject| bus.subscribe(subject));
-        Sleeper { bus, machine, slot, epoch: 1, wakes, stats, unparks }
+        Sleeper { bus, machine, slot, idle, epoch: 1, wakes, stats, unparks }
     }
 
     /// Until the demo ends.
@@ -101,7 +102,7 @@ impl Sleeper {
 
     /// Keeps it registered until nobody has used it for a while and no router objects to its sleep.
     async fn until_idle(&mut self, instance: &Instance) {
-        let mut every = interval(LOOK);
+        let mut every = interval(look_every(self.idle));
         let mut used = Instant::now();
         loop {
             tokio::select! {
@@ -114,7 +115,7 @@ impl Sleeper {
                     }
                 }
             }
-            if used.elapsed() >= IDLE {
+            if used.elapsed() >= self.idle {
                 self.epoch += 1;
                 if self.nobody_objects().await {
                     return;
