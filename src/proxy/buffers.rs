@@ -16,7 +16,7 @@ const WIDE_MAX: usize = 64;
 /// Memory in bytes that an output vector starts with, and above which it is freed instead of kept.
 const OUTPUT_BYTES: usize = 4 * 1024;
 
-/// Buffers of each kind a worker keeps for the next borrower: 5 MiB at most.
+/// Buffers of each kind a worker keeps for the next borrower: 5 MiB at most, and for long only what is used.
 const KEPT_MAX: usize = 256;
 
 /// A worker's spare buffers.
@@ -57,6 +57,15 @@ impl BufferPool {
         spare.wide_lent -= 1;
         if bytes.len() == WIDE_BYTES {
             spare.wide.push(bytes);
+        }
+    }
+
+    /// Frees half of the spare ones. Done once in a while it leaves nothing of what a crowd has needed, and costs those
+    /// who are in use a few allocations.
+    pub fn shrink(&self) {
+        let Spare { buffers, wide, outputs, .. } = &mut *self.0.borrow_mut();
+        for spare in [buffers, wide, outputs] {
+            spare.truncate(spare.len() / 2);
         }
     }
 
@@ -235,6 +244,28 @@ mod tests {
         buffers.clear();
         assert_eq!(pool.0.borrow().wide_lent, 0);
         assert_eq!(pool.0.borrow().wide.len(), WIDE_MAX);
+    }
+
+    #[test]
+    fn what_nobody_borrows_is_freed_by_and_by() {
+        let pool = BufferPool::default();
+        let mut buffers: Vec<Buffer> = (0..KEPT_MAX).map(|_| Buffer::new(&pool)).collect();
+        for buffer in &mut buffers {
+            put(buffer, &[7; BUFFER_BYTES]);
+            buffer.consume(BUFFER_BYTES);
+            buffer.room();
+        }
+        buffers.clear();
+        pool.give_output(Vec::with_capacity(OUTPUT_BYTES));
+        let kept = |pool: &BufferPool| {
+            let spare = pool.0.borrow();
+            [spare.buffers.len(), spare.wide.len(), spare.outputs.len()]
+        };
+        assert_eq!(kept(&pool), [KEPT_MAX - WIDE_MAX, WIDE_MAX, 1], "who got a wide one has left his to the next");
+        pool.shrink();
+        assert_eq!(kept(&pool), [(KEPT_MAX - WIDE_MAX) / 2, WIDE_MAX / 2, 0]);
+        (0..10).for_each(|_| pool.shrink());
+        assert_eq!(kept(&pool), [0, 0, 0]);
     }
 
     #[test]

@@ -51,7 +51,7 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 /// Trouble with accepting is told that often at most.
 const TROUBLE_EVERY: Duration = Duration::from_secs(10);
 
-/// How often old upstream connections are dropped and the log is flushed.
+/// How often old upstream connections and spare memory are dropped and the log is flushed.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
 /// Heads a worker keeps for the next request.
@@ -270,6 +270,13 @@ impl Drop for LentHead {
 }
 
 impl Heads {
+    /// Frees half of the spare ones, as [`BufferPool::shrink`] does.
+    fn shrink(&self) {
+        let mut spare = self.spare.borrow_mut();
+        let half = spare.len() / 2;
+        spare.truncate(half);
+    }
+
     /// Lends an empty one.
     pub fn lend(&self) -> LentHead {
         LentHead { head: None, home: self.clone() }
@@ -503,6 +510,8 @@ async fn keep_house(worker: Rc<Worker>) {
         worker.log.borrow_mut().flush();
         worker.clock.set_calendar();
         worker.upstreams.sweep(worker.now(), worker.settings().timeouts.upstream_idle);
+        worker.buffers.shrink();
+        worker.heads.shrink();
     }
 }
 
