@@ -280,7 +280,7 @@ pub(super) const FORWARDED: Section = Section {
             "protect",
             Kind::List("header names"),
             "[]",
-            "Headers that a client cannot have removed by naming them in `Connection`, besides our own.",
+            "Headers that a client cannot have removed by naming them in `Connection`, nor imitate with underscores, besides our own.",
         ),
     ],
 };

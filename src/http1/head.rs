@@ -397,6 +397,21 @@ impl Head {
         }
     }
 
+    /// Removes the fields whose name becomes one that `is_meant` knows when each `_` in it is read as `-`: the two are one
+    /// and the same to an app that finds them as variables of CGI.
+    pub fn remove_lookalikes(&mut self, is_meant: impl Fn(Name, &[u8]) -> bool) {
+        let bytes = &self.bytes;
+        self.fields.retain(|entry| {
+            let name = &bytes[entry.name()];
+            // A known name has no underscore.
+            if entry.known != Name::Other || memchr::memchr(b'_', name).is_none() {
+                return true;
+            }
+            let meant: Vec<u8> = name.iter().map(|&byte| if byte == b'_' { b'-' } else { byte }).collect();
+            !is_meant(Name::of_token(&meant), &meant)
+        });
+    }
+
     /// Removes the fields that `Connection` lists, except those for which `keep` says otherwise, but not `Connection` itself.
     ///
     /// # Errors

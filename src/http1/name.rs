@@ -32,6 +32,7 @@ known_names! {
     IdempotencyKey "Idempotency-Key"
     KeepAlive "Keep-Alive"
     Location "Location"
+    MaxForwards "Max-Forwards"
     ProxyAuthenticate "Proxy-Authenticate"
     ProxyAuthorization "Proxy-Authorization"
     ProxyConnection "Proxy-Connection"

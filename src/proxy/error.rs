@@ -29,6 +29,9 @@ pub enum ProxyError {
     /// A method this proxy does not forward.
     #[error("CONNECT is not offered here")]
     ConnectMethod,
+    /// TRACE that is to end here.
+    #[error("TRACE is not answered here")]
+    TraceMethod,
     /// No such route.
     #[error("no route is registered for this host and path")]
     UnknownRoute,
@@ -75,6 +78,10 @@ pub enum ProxyError {
     #[error("the client went away")]
     ClientGone,
 }
+
+/// The value of `Allow` where the router answers for itself: what it passes on to apps. TRACE is left out, since apps
+/// that answer it show everybody's secrets, and CONNECT.
+pub const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// What there is too much of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -166,7 +173,7 @@ impl ProxyError {
             Self::EmptyHost | Self::MalformedInstanceHeader | Self::UnknownInstance => 400,
             Self::BadRequest(refusal) | Self::HeadTooLarge(refusal) => refusal.status(),
             Self::UnknownRoute => 404,
-            Self::ConnectMethod => 405,
+            Self::ConnectMethod | Self::TraceMethod => 405,
             Self::ClientTimeout => 408,
             Self::BodyTooLarge => 413,
             Self::ClientGone => 499,
@@ -185,7 +192,7 @@ impl ProxyError {
     pub fn router_error(&self) -> String {
         match self {
             Self::EmptyHost => "empty_host".into(),
-            Self::BadRequest(_) | Self::ConnectMethod => "bad_request".into(),
+            Self::BadRequest(_) | Self::ConnectMethod | Self::TraceMethod => "bad_request".into(),
             Self::HeadTooLarge(_) => "max-request-size-exceeded".into(),
             Self::BodyTooLarge => "max-body-size-exceeded".into(),
             Self::ClientTimeout => "client_timeout".into(),
@@ -207,7 +214,7 @@ impl ProxyError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::EmptyHost => "empty_host",
-            Self::BadRequest(_) | Self::ConnectMethod => "bad_request",
+            Self::BadRequest(_) | Self::ConnectMethod | Self::TraceMethod => "bad_request",
             Self::HeadTooLarge(_) => "max_request_size_exceeded",
             Self::BodyTooLarge => "max_body_size_exceeded",
             Self::ClientTimeout => "client_timeout",
@@ -234,6 +241,7 @@ impl ProxyError {
             Self::BadRequest(refusal) | Self::HeadTooLarge(refusal) => Some(refusal.label()),
             Self::EmptyHost | Self::BodyTooLarge | Self::ClientTimeout | Self::Crowded(_) => Some(self.label()),
             Self::ConnectMethod => Some("connect"),
+            Self::TraceMethod => Some("trace"),
             Self::UnknownRoute
             | Self::NoEndpoints
             | Self::AppWaking { .. }
@@ -259,6 +267,7 @@ impl ProxyError {
             | Self::BodyTooLarge
             | Self::ClientTimeout
             | Self::ConnectMethod
+            | Self::TraceMethod
             | Self::UnknownRoute
             | Self::NoEndpoints
             | Self::AppWaking { .. }
@@ -284,6 +293,7 @@ impl ProxyError {
             | Self::BodyTooLarge
             | Self::ClientTimeout
             | Self::ConnectMethod
+            | Self::TraceMethod
             | Self::UnknownRoute
             | Self::NoEndpoints
             | Self::AppWaking { .. }
@@ -316,6 +326,7 @@ impl ProxyError {
             | Self::Crowded(Crowd::Connections | Crowd::Client)
             | Self::ClientGone => true,
             Self::Crowded(Crowd::Tunnels)
+            | Self::TraceMethod
             | Self::UnknownRoute
             | Self::UnknownInstance
             | Self::RouteService
@@ -341,6 +352,7 @@ impl ProxyError {
     pub fn extra_fields(&self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::EmptyHost => &[("Cache-Control", "public,max-age=2")],
+            Self::ConnectMethod | Self::TraceMethod => &[("Allow", ALLOWED)],
             Self::UnknownRoute => &[("Cache-Control", "no-cache, no-store")],
             Self::AppWaking { .. } | Self::AppFailed { .. } => &[("Cache-Control", "no-store")],
             Self::NoEndpoints => &[("Retry-After", "5"), ("Cache-Control", "no-cache, no-store")],

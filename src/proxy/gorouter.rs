@@ -28,6 +28,7 @@ pub fn body(error: &ProxyError, status: u16, reason: &str, request: &Head) -> Ve
         | ProxyError::ClientTimeout
         | ProxyError::ConnectMethod
         | ProxyError::Crowded(_)
+        | ProxyError::TraceMethod
         | ProxyError::ClientGone => String::new(),
     };
     let colon = if said.is_empty() { "" } else { ": " };

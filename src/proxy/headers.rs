@@ -82,6 +82,10 @@ pub fn towards_instances(head: &mut Head, client: &ClientFacts<'_>, settings: &S
     let wants_trailers = head.lists(Name::Te, "trailers");
     let upgrade = asked_upgrade(head);
     drop_listed(head, settings)?;
+    head.remove_lookalikes(|known, name| is_protected(known, name, settings));
+    if let (Method::Options | Method::Trace, Some(left)) = (head.method_kind(), forwards_left(head)) {
+        head.set(Name::MaxForwards, left.saturating_sub(1).to_string().as_bytes())?;
+    }
     if head.version() == Version::Http10 {
         head.remove(Name::Expect); // it means nothing there (RFC 9110 section 10.1.1)
         // An absolute target may be all that names the host, which HTTP/1.1 wants to be named by `Host`.
@@ -202,6 +206,15 @@ pub fn interim_towards_client(head: &mut Head, settings: &Settings) -> Result<()
     Ok(())
 }
 
+/// How many more hops a request of OPTIONS or TRACE may take (RFC 9110 section 7.6.2); `None`: any number, which is also
+/// what a value means that is no number or is given twice.
+pub fn forwards_left(head: &Head) -> Option<u64> {
+    let value = head.value(Name::MaxForwards).filter(|_| !head.repeats(Name::MaxForwards))?;
+    let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    // Beyond what fits the largest that does is as good.
+    is_number.then(|| std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX))
+}
+
 /// Whether `head` carries a method that may be repeated without harm, or says so by `Idempotency-Key`.
 pub fn is_idempotent(head: &Head) -> bool {
     match head.method_kind() {
@@ -211,10 +224,12 @@ pub fn is_idempotent(head: &Head) -> bool {
 }
 
 fn drop_listed(head: &mut Head, settings: &Settings) -> Result<(), Refusal> {
-    head.remove_listed(|known, name| {
-        PROTECTED.contains(known)
-            || settings.forwarded.protect.iter().any(|protected| protected.as_bytes().eq_ignore_ascii_case(name))
-    })
+    head.remove_listed(|known, name| is_protected(known, name, settings))
+}
+
+fn is_protected(known: Name, name: &[u8], settings: &Settings) -> bool {
+    PROTECTED.contains(known)
+        || settings.forwarded.protect.iter().any(|protected| protected.as_bytes().eq_ignore_ascii_case(name))
 }
 
 fn forwarded_proto(head: &Head, secure: bool, believed: bool, mode: ForwardedProto) -> &'static [u8] {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::admission::Place;
-use super::answer;
+use super::answer::{self, Page};
 use super::asleep::{self, Door};
 use super::body::{Download, Upload};
 use super::connection::{After, Client, Counts};
-use super::error::{Cause, ProxyError};
+use super::error::{ALLOWED, Cause, ProxyError};
 use super::forward::{self, InFlight};
 use super::headers::{self, ClientFacts};
 use super::http2::Room;
@@ -123,6 +123,13 @@ async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &
     let body = framing::of_request(request).map_err(ProxyError::BadRequest)?;
     if is_health_check(request, &settings) {
         return Ok(tell_health(worker, client, request, trip, &settings).await);
+    }
+    match request.method_kind() {
+        Method::Options if headers::forwards_left(request) == Some(0) => {
+            return Ok(tell_options(worker, client, request, trip, &settings).await);
+        }
+        Method::Trace if headers::forwards_left(request) == Some(0) => return Err(ProxyError::TraceMethod),
+        _goes_on => {}
     }
     let mut now = worker.now();
     let mut door = Door::default();
@@ -646,6 +653,22 @@ async fn tell_health(
     trip.status = if is_well { 200 } else { 503 };
     trip.head_bytes = answer::health(is_well, request, client.link.out()) as u64;
     deliver(client, trip, settings, false).await
+}
+
+/// Answers in place of an app that the request may not reach (RFC 9110 section 7.6.2).
+async fn tell_options(
+    worker: &Worker,
+    client: &mut Client,
+    request: &Head,
+    trip: &mut Trip,
+    settings: &Settings,
+) -> After {
+    let keep_alive = may_stay(worker, client, request);
+    let page = Page { status: 200, fields: &[("Allow", ALLOWED)], body: b"" };
+    trip.status = page.status;
+    let out = client.link.out();
+    trip.head_bytes = answer::write_page(&page, &trip.request_id, request, client.version, keep_alive, out) as u64;
+    deliver(client, trip, settings, keep_alive).await
 }
 
 /// Counts an answer for its route.

@@ -265,6 +265,38 @@ async fn what_could_not_have_come_over_http1_never_reaches_an_instance() {
 }
 
 #[tokio::test]
+async fn names_that_an_app_could_take_for_those_of_the_router_do_not_reach_it() {
+    let (router, shop, _bus) = shop(H2C, answer::status(200, "")).await;
+    let client = Client::clear(&router).await;
+    let mut asking = get("/");
+    for name in ["x_forwarded_for", "x-forwarded_proto", "x_cf_instanceid", "x_api_key"] {
+        asking.headers_mut().append(name, HeaderValue::from_static("theirs"));
+    }
+    assert_eq!(in_time("a response", client.send(asking)).await.expect("a response").status(), 200);
+    let seen = shop.last();
+    assert_eq!(seen.headers("x-forwarded-for"), ["127.0.0.1"]);
+    for name in ["x_forwarded_for", "x-forwarded_proto", "x_cf_instanceid"] {
+        assert!(seen.headers(name).is_empty(), "{name}");
+    }
+    assert_eq!(seen.headers("x_api_key"), ["theirs"]);
+}
+
+#[tokio::test]
+async fn options_and_trace_that_may_not_go_on_end_at_the_router() {
+    let (router, shop, _bus) = shop(H2C, answer::status(200, "")).await;
+    let client = Client::clear(&router).await;
+    for (method, status) in [("OPTIONS", 200), ("TRACE", 405)] {
+        let mut asking = get("/");
+        *asking.method_mut() = method.parse().expect("a method");
+        asking.headers_mut().append("max-forwards", HeaderValue::from_static("0"));
+        let response = in_time("a response", client.send(asking)).await.expect("a response");
+        assert_eq!(response.status(), status, "{method}");
+        assert!(response.headers().contains_key("allow"), "{method}");
+    }
+    assert!(shop.requests().is_empty());
+}
+
+#[tokio::test]
 async fn an_answer_that_is_cut_short_resets_its_stream_and_no_other() {
     let gate = Gate::closed();
     let cut = Answer::new().write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf").until(&gate).then(Step::Close);
