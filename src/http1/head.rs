@@ -236,9 +236,15 @@ impl Head {
     /// Whether the connection may be used again after this message (RFC 9112 section 9.3).
     pub fn keeps_alive(&self) -> bool {
         match self.version {
-            Version::Http11 => !self.lists(Name::Connection, "close"),
+            Version::Http11 => self.says_keep_alive() || !self.lists(Name::Connection, "close"),
             Version::Http10 => self.lists(Name::Connection, "keep-alive") && !self.lists(Name::Connection, "close"),
         }
+    }
+
+    /// Whether `Connection` says that and nothing else, as with most instances that say anything.
+    fn says_keep_alive(&self) -> bool {
+        !self.repeats(Name::Connection)
+            && self.value(Name::Connection).is_some_and(|value| value.eq_ignore_ascii_case(b"keep-alive"))
     }
 
     /// Makes it a request of HTTP/1.1, keeping the fields.
@@ -303,7 +309,14 @@ impl Head {
         if !is_token(name.as_bytes()) {
             return Err(Refusal::FieldName);
         }
-        self.append(Name::of_token(name.as_bytes()), name, value)
+        let value = trimmed(value);
+        self.check_line(name, value, value.len())?;
+        let name_start = self.bytes.len();
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.extend_from_slice(b": ");
+        self.bytes.extend_from_slice(value);
+        self.finish_line(Name::of_token(name.as_bytes()), name.len(), name_start, value.len());
+        Ok(())
     }
 
     /// Adds a field of a known name at the end, in our spelling. Whitespace around the value is left off.
@@ -314,7 +327,12 @@ impl Head {
         if name == Name::Other {
             return Err(Refusal::EmptyFieldName);
         }
-        self.append(name, name.spelling(), value)
+        let value = trimmed(value);
+        self.check_line(name.spelling(), value, value.len())?;
+        let name_start = self.begin_line(name, value.len());
+        self.bytes.extend_from_slice(value);
+        self.finish_line(name, name.spelling().len(), name_start, value.len());
+        Ok(())
     }
 
     /// Replaces all fields of that name by one, at the end.
@@ -334,12 +352,10 @@ impl Head {
         let value = self.fields.iter().find(|entry| entry.known == other).map_or(0..0, |entry| entry.value());
         self.check_line(name.spelling(), b"", value.len())?;
         self.remove(name);
-        let name_start = self.bytes.len();
-        self.bytes.extend_from_slice(name.spelling().as_bytes());
-        self.bytes.extend_from_slice(b": ");
-        let value_start = self.bytes.len();
+        let name_start = self.begin_line(name, value.len());
+        let value_len = value.len();
         self.bytes.extend_from_within(value);
-        self.finish_line(name, name.spelling().len(), name_start, value_start);
+        self.finish_line(name, name.spelling().len(), name_start, value_len);
         Ok(())
     }
 
@@ -354,9 +370,7 @@ impl Head {
         let element = trimmed(element);
         let size: usize = self.values(name).map(|value| value.len() + 2).sum::<usize>() + element.len();
         self.check_line(name.spelling(), element, size)?;
-        let name_start = self.bytes.len();
-        self.bytes.extend_from_slice(name.spelling().as_bytes());
-        self.bytes.extend_from_slice(b": ");
+        let name_start = self.begin_line(name, size);
         let value_start = self.bytes.len();
         for index in 0..self.fields.len() {
             let entry = self.fields[index];
@@ -367,7 +381,7 @@ impl Head {
         }
         self.bytes.extend_from_slice(element);
         self.remove(name);
-        self.finish_line(name, name.spelling().len(), name_start, value_start);
+        self.finish_line(name, name.spelling().len(), name_start, self.bytes.len() - value_start);
         Ok(())
     }
 
@@ -418,6 +432,12 @@ impl Head {
     /// `TooManyOptions` beyond [`CONNECTION_OPTIONS_MAX`].
     pub fn remove_listed(&mut self, keep: impl Fn(Name, &[u8]) -> bool) -> Result<(), Refusal> {
         if !self.has(Name::Connection) {
+            return Ok(());
+        }
+        if self.says_keep_alive() {
+            if !keep(Name::KeepAlive, b"keep-alive") {
+                self.remove(Name::KeepAlive);
+            }
             return Ok(());
         }
         let mut known = NameSet::default();
@@ -525,16 +545,13 @@ impl Head {
         entry.known == known && (known != Name::Other || self.bytes[entry.name()].eq_ignore_ascii_case(name))
     }
 
-    fn append(&mut self, known: Name, name: &str, value: &[u8]) -> Result<(), Refusal> {
-        let value = trimmed(value);
-        self.check_line(name, value, value.len())?;
-        let name_start = self.bytes.len();
-        self.bytes.extend_from_slice(name.as_bytes());
-        self.bytes.extend_from_slice(b": ");
-        let value_start = self.bytes.len();
-        self.bytes.extend_from_slice(value);
-        self.finish_line(known, name.len(), name_start, value_start);
-        Ok(())
+    /// Begins a line of a known name, with memory for all of it; returns where.
+    #[inline]
+    fn begin_line(&mut self, name: Name, value_len: usize) -> usize {
+        let (start, beginning) = (self.bytes.len(), name.beginning());
+        self.bytes.reserve(beginning.len() + value_len + 2);
+        self.bytes.extend_from_slice(beginning.as_bytes());
+        start
     }
 
     fn check_line(&self, name: &str, value: &[u8], value_size: usize) -> Result<(), Refusal> {
@@ -548,15 +565,15 @@ impl Head {
     }
 
     /// Ends the line that was just written into the buffer and enters it. Offsets fit: `check_line` was here.
-    fn finish_line(&mut self, known: Name, name_len: usize, name_start: usize, value_start: usize) {
-        let value_len = self.bytes.len() - value_start;
+    #[inline]
+    fn finish_line(&mut self, known: Name, name_len: usize, name_start: usize, value_len: usize) {
         self.bytes.extend_from_slice(b"\r\n");
         self.put_entry(Entry {
             name_start: name_start as u32,
             name_len: name_len as u16,
             known,
             is_plain: true,
-            value_start: value_start as u32,
+            value_start: (name_start + name_len + 2) as u32,
             value_len: value_len as u32,
         });
     }

@@ -11,6 +11,7 @@ macro_rules! known_names {
 
         const ALL: &[Name] = &[Name::Other, $(Name::$variant),*];
         const SPELLINGS: &[&str] = &["", $($spelling),*];
+        const BEGINNINGS: &[&str] = &[": ", $(concat!($spelling, ": ")),*];
     };
 }
 
@@ -90,6 +91,11 @@ impl Name {
     /// How we write it; empty for `Other`.
     pub const fn spelling(self) -> &'static str {
         SPELLINGS[self as usize]
+    }
+
+    /// How a line of ours begins.
+    pub(super) const fn beginning(self) -> &'static str {
+        BEGINNINGS[self as usize]
     }
 
     const fn bit(self) -> u64 {
