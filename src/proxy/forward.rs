@@ -86,7 +86,8 @@ impl Drop for InFlight {
     }
 }
 
-/// Sends the request and waits for the final response head; interim ones go to the client at once.
+/// Sends the request and waits for the final response head; interim ones go to the client at once. Tells how the body that
+/// follows is framed.
 ///
 /// # Errors
 /// The failure, as the client would get it if there were no other attempt.
@@ -98,7 +99,7 @@ pub async fn exchange_heads(
     response: &mut Head,
     settings: &Settings,
     timeouts: &RouteLimits,
-) -> Result<(), ProxyError> {
+) -> Result<Framing, ProxyError> {
     let mut sending = Sending {
         request,
         settings,
@@ -130,12 +131,12 @@ struct Sending<'a> {
 }
 
 impl Sending<'_> {
-    /// Whether the final head (101 is one) is fit to be passed on.
-    fn judge(&self, response: &Head) -> Result<(), ProxyError> {
+    /// Whether the final head (101 is one) is fit to be passed on, and how its body is framed.
+    fn judge(&self, response: &Head) -> Result<Framing, ProxyError> {
         if response.status() == 101 && !(self.sent && headers::takes_up_offer(self.request, response)) {
             return Err(ProxyError::Endpoint(Cause::UnaskedUpgrade));
         }
-        framing::of_response(response, self.request.method_kind()).map(drop).map_err(unfit)
+        framing::of_response(response, self.request.method_kind()).map_err(unfit)
     }
 
     /// Writes an interim head to the client, if it can read one.
@@ -158,7 +159,7 @@ impl Sending<'_> {
         instance: &mut Link,
         upload: &mut Upload,
         response: &mut Head,
-    ) -> Poll<Result<(), ProxyError>> {
+    ) -> Poll<Result<Framing, ProxyError>> {
         let moved_before = client.link.received + instance.delivered;
         if !self.sent && !self.gave_up {
             match upload.poll(cx, &mut client.link, instance) {
@@ -202,7 +203,7 @@ impl Sending<'_> {
         client: &mut Client,
         instance: &mut Link,
         response: &mut Head,
-    ) -> Poll<Result<(), ProxyError>> {
+    ) -> Poll<Result<Framing, ProxyError>> {
         loop {
             if self.interim > 0 {
                 // A client that does not read them shall not fill our memory with them.

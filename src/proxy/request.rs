@@ -172,11 +172,11 @@ async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &
         trip.attempt(&endpoint, &tried);
         let attempt = Attempt { worker, limits: &limits, settings: &settings, fresh: tried.wants_fresh(&endpoint) };
         match attempt.send(client, request, &mut upload, &mut response, &mut in_flight).await {
-            Ok(instance) => {
+            Ok((instance, framing)) => {
                 trip.answered(&response, &in_flight, worker.now());
                 door.passed();
-                let delivery = Delivery { worker, settings: &settings, limits: &limits, wanted: &wanted };
-                return delivery.run(client, request, upload, &mut response, instance, in_flight, trip).await;
+                let delivery = Delivery { worker, settings: &settings, limits: &limits, wanted: &wanted, framing };
+                return delivery.run(client, upload, &mut response, instance, in_flight, trip).await;
             }
             Err(error) => {
                 now = worker.now();
@@ -375,7 +375,7 @@ impl Attempt<'_> {
         upload: &mut Upload,
         response: &mut Head,
         in_flight: &mut InFlight,
-    ) -> Result<Box<Link>, ProxyError> {
+    ) -> Result<(Box<Link>, Framing), ProxyError> {
         let sent = self.exchange(client, request, upload, response, in_flight.endpoint()).await;
         let now = self.worker.now();
         let took = in_flight.lasted(now);
@@ -397,12 +397,14 @@ impl Attempt<'_> {
         upload: &mut Upload,
         response: &mut Head,
         endpoint: &Endpoint,
-    ) -> Result<Box<Link>, ProxyError> {
+    ) -> Result<(Box<Link>, Framing), ProxyError> {
         let mut instance = self.checkout(client, endpoint).await?;
         headers::towards_instance(request, endpoint);
         write::request(request, instance.out());
-        forward::exchange_heads(client, &mut instance, upload, request, response, self.settings, self.limits).await?;
-        Ok(instance)
+        let Attempt { settings, limits, .. } = self;
+        let framing =
+            forward::exchange_heads(client, &mut instance, upload, request, response, settings, limits).await?;
+        Ok((instance, framing))
     }
 
     /// A kept connection if there is a good one, else a new one.
@@ -468,14 +470,14 @@ struct Delivery<'a> {
     settings: &'a Settings,
     limits: &'a RouteLimits,
     wanted: &'a Wanted,
+    /// Of the response's body.
+    framing: Framing,
 }
 
 impl Delivery<'_> {
-    #[expect(clippy::too_many_arguments, reason = "everything that takes part in a request meets here once")]
     async fn run(
         &self,
         client: &mut Client,
-        request: &Head,
         mut upload: Upload,
         response: &mut Head,
         mut instance: Box<Link>,
@@ -485,8 +487,7 @@ impl Delivery<'_> {
         if response.status() == 101 {
             return self.tunnel(client, response, instance, in_flight, trip).await;
         }
-        let framing = framing::of_response(response, request.method_kind())
-            .map_err(|refusal| ProxyError::Endpoint(Cause::BadResponse(refusal)))?;
+        let framing = self.framing;
         // Who answers before the request has come may take what is left of it for the next one.
         let instance_stays = response.keeps_alive() && framing != Framing::UntilClose && upload.is_done();
         let keep_alive = self.keeps_client(client, &upload, response, framing);
