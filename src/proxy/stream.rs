@@ -4,8 +4,9 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustls::pki_types::CertificateDer;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
@@ -41,6 +42,12 @@ impl Stream {
 
     /// Reads once; ready with 0 at the end.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        if let Stream::Plain(tcp) = self
+            && let Some(received) =
+                at_once(tcp, Interest::READABLE, room.len(), || Ok(recv(&*tcp, &mut *room, RecvFlags::empty())?.1))
+        {
+            return Poll::Ready(received);
+        }
         let mut buffer = ReadBuf::new(room);
         ready!(self.poll_read_into(cx, &mut buffer))?;
         Poll::Ready(Ok(buffer.filled().len()))
@@ -81,7 +88,11 @@ impl Stream {
     /// Writes once.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Stream::Plain(tcp) => {
+                let sent =
+                    at_once(tcp, Interest::WRITABLE, bytes.len(), || Ok(send(&*tcp, bytes, SendFlags::NOSIGNAL)?));
+                sent.map_or_else(|| Pin::new(tcp).poll_write(cx, bytes), Poll::Ready)
+            }
             Stream::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
             Stream::Http2Client(stream) => stream.poll_write(cx, bytes),
             Stream::Http2Instance(stream) => stream.poll_write(cx, bytes),
@@ -156,5 +167,28 @@ impl Stream {
             Stream::Http2Client(_) | Stream::Http2Instance(_) => return false,
         };
         !matches!(tcp.take_error(), Ok(None))
+    }
+}
+
+/// Reads or writes once if the reactor knows that `tcp` is ready, which is cheaper than to be told by it; `None` if it does
+/// not, or was wrong. `size` is how much there is to send, or room to receive.
+fn at_once(
+    tcp: &TcpStream,
+    interest: Interest,
+    size: usize,
+    moves: impl FnOnce() -> io::Result<usize>,
+) -> Option<io::Result<usize>> {
+    let mut moved = None;
+    let tried = tcp.try_io(interest, || {
+        let count = moves()?;
+        moved = Some(count);
+        // What moves less than it could has come to the end of what the kernel holds: the next time would be in vain, so the
+        // readiness is taken back until the reactor hears more.
+        if (1..size).contains(&count) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    match (moved, tried) {
+        (Some(count), _) => Some(Ok(count)),
+        (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => Some(Err(error)),
+        (None, _) => None,
     }
 }
