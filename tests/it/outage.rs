@@ -90,8 +90,8 @@ async fn a_router_says_hello_when_it_starts_after_every_reconnect_and_when_it_is
                 break start.expect("the subscription holds");
             }
         }
-    });
-    let again = again.await;
+    })
+    .await;
     assert_eq!(again.payload, first.payload, "the id stays the same");
 }
 
