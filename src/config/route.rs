@@ -4,7 +4,7 @@ use super::balance::{MAX_CONNS, STRATEGY, strategies};
 use super::reader::Reader;
 use super::schema::{Kind, Section, Shape, live, unset};
 use super::traffic::{ATTEMPTS, NO_LIMIT_AT_ZERO, UNLIMITED_AT_ZERO, header_name};
-use crate::domain::endpoint::Tls;
+use crate::domain::endpoint::{Protocol, Tls};
 use crate::domain::identity::Address;
 use crate::domain::table::snapshot::RouteSettings;
 
@@ -76,6 +76,12 @@ pub(super) const INSTANCES: Section = Section {
             "\"shop-0.internal\"",
             "The name that its certificate must carry, if that is not its host.",
         ),
+        live(
+            "protocol",
+            Kind::Choice(&["http1", "http2"]),
+            "\"http1\"",
+            "What it speaks: `http2` over TLS is agreed upon by ALPN, in clear text it is taken for granted.",
+        ),
         live("weight", Kind::Number { least: 0.001, most: 1000.0 }, "1", "Capacity compared with the others."),
     ],
 };
@@ -100,6 +106,8 @@ pub struct StaticInstance {
     pub address: Address,
     /// How, if over TLS.
     pub tls: Option<Tls>,
+    /// What it speaks.
+    pub protocol: Protocol,
     /// Capacity, above 0.
     pub weight: f32,
 }
@@ -166,8 +174,9 @@ fn instance(section: &mut Reader<'_, '_>) -> Option<StaticInstance> {
         section.complain("server_cert_domain_san", "means nothing without tls = true");
     }
     let tls = is_tls.then(|| Tls { server_name: (!server_name.is_empty()).then(|| server_name.into()) });
+    let protocol = section.choice("protocol", &[("http1", Protocol::Http1), ("http2", Protocol::Http2)]);
     let weight = section.number("weight") as f32;
-    Some(StaticInstance { address: Address::new(&host?, port? as u16), tls, weight })
+    Some(StaticInstance { address: Address::new(&host?, port? as u16), tls, protocol, weight })
 }
 
 fn required<T>(section: &mut Reader<'_, '_>, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::balance::strategy::Strategy;
+use crate::domain::endpoint::Protocol;
 use crate::domain::identity::Address;
 
 /// The problems of a file, one a line, as an operator sees them.
@@ -24,6 +25,10 @@ fn check_same(text: &str, expected: &str) {
         Config { effective: Effective::default(), ..found },
         Config { effective: Effective::default(), ..expected }
     );
+}
+
+fn instance(host: &str, port: u16) -> StaticInstance {
+    StaticInstance { address: Address::new(host, port), tls: None, protocol: Protocol::Http1, weight: 1.0 }
 }
 
 /// Reads `text` with variables `NAME=value`, one a line, and these files.
@@ -254,7 +259,7 @@ fn a_route_carries_instances_and_settings() {
         strategy = "round-robin"
         hash_header = "X-Tenant"
         max_conns = 10
-        instances = [{ host = "127.0.0.1", port = 9001, weight = 2 }, { host = "[::1]", port = 9002 }]
+        instances = [{ host = "127.0.0.1", port = 9001, weight = 2, protocol = "http2" }, { host = "[::1]", port = 9002 }]
         [route.timeouts]
         response_head = "5m"
         connect = 0
@@ -272,8 +277,8 @@ fn a_route_carries_instances_and_settings() {
     assert_eq!(
         shop.instances,
         [
-            StaticInstance { address: Address::new("127.0.0.1", 9001), tls: None, weight: 2.0 },
-            StaticInstance { address: Address::new("::1", 9002), tls: None, weight: 1.0 }
+            StaticInstance { protocol: Protocol::Http2, weight: 2.0, ..instance("127.0.0.1", 9001) },
+            instance("::1", 9002),
         ]
     );
     assert_eq!(shop.settings.strategy, Some(Strategy::RoundRobin));

@@ -160,6 +160,7 @@ fn route(route: &StaticRoute) -> Result<ConfiguredRoute, Rejection> {
     let instances = route.instances.iter().map(|instance| {
         let mut registration = Registration::at(instance.address.clone());
         registration.facts.tls = instance.tls.clone();
+        registration.facts.protocol = instance.protocol;
         registration.facts.weight = instance.weight;
         registration
     });

@@ -304,6 +304,19 @@ async fn a_connection_that_fails_fails_what_was_on_it_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_static_instance_may_speak_http2() {
+    let bus = bus::embedded().await;
+    let shop = Shop::open(|_, answer| say(answer, "hello")).await;
+    let route = format!(
+        "[[route]]\nhost = \"shop.test\"\ninstances = [{{ host = \"127.0.0.1\", port = {}, protocol = \"http2\" }}]",
+        shop.address.port()
+    );
+    let router = router_for(&bus, &route).await;
+    let response = router.get("shop.test/").await;
+    assert_eq!((response.status(), response.text().as_str()), (200, "hello"));
+}
+
+#[tokio::test]
 async fn no_more_is_asked_at_once_than_the_instance_takes() {
     let bus = bus::embedded().await;
     let gate = Gate::closed();
