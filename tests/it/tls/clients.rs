@@ -8,6 +8,7 @@ use super::*;
 use crate::harness::answer::{self, Answer, Step};
 use crate::harness::in_time;
 use crate::harness::message::Stream;
+use crate::harness::tls::TlsClient;
 
 /// The certificate that a client gets which asks for `name`.
 async fn check_shown(router: &Router, speaker: &Speaker, name: &str, expected: &Pair) {
@@ -231,4 +232,23 @@ async fn what_is_no_handshake_is_counted_and_hung_up_on() {
 
     assert_eq!(get(&router, &authority.client().ready()).await.expect("a response").status(), 200);
     router.until_metric("weighbridge_connections_open", |count| count == 0.0).await;
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_get_no_handshake_whatever_would_be_spoken() {
+    let authority = Authority::new();
+    let pair = authority.issue("shop", &["shop.test"]);
+    let (router, _shop, _bus) = shop(&format!("limits.connections = 2\n{}", https(&[&pair], ""))).await;
+    router.until_metric("weighbridge_connections_open", |open| open == 0.0).await;
+    let connect = async |client: TlsClient<'_>| client.connect(router.tls_address(), "shop.test").await;
+    let one = connect(authority.client()).await.expect("the first");
+    let _two = connect(authority.client().offering_http2()).await.expect("the second");
+    for client in [authority.client(), authority.client().offering_http2()] {
+        assert!(connect(client).await.is_err());
+    }
+    router.until_metric("weighbridge_refused_total{reason=\"too_many_connections\"}", |count| count == 2.0).await;
+    drop(one);
+    router.until_metric("weighbridge_connections_open", |open| open == 1.0).await;
+    let (_, agreed) = connect(authority.client().offering_http2()).await.expect("there is room again");
+    assert_eq!(agreed.alpn, Some(b"h2".to_vec()));
 }
