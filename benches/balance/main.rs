@@ -59,7 +59,12 @@ fn main() -> ExitCode {
     for (index, strategy) in STRATEGIES.into_iter().enumerate() {
         println!("- {strategy:<17} {:.2}", geometric_mean(worlds.iter().map(|(_, rows)| rows[index].against_p2c)));
     }
-    match svg.map(|file| std::fs::write(&file, chart::draw(&worlds)).map_err(|error| format!("{file}: {error}"))) {
+    let dots = |rows: &Vec<Row>| rows.iter().map(|row| row.against_p2c).collect();
+    let drawn = chart::draw(
+        &STRATEGIES.map(|strategy| strategy.to_string()),
+        &worlds.iter().map(|(world, rows)| (*world, dots(rows))).collect::<Vec<_>>(),
+    );
+    match svg.map(|file| std::fs::write(&file, drawn).map_err(|error| format!("{file}: {error}"))) {
         Some(Err(problem)) => {
             eprintln!("{problem}");
             ExitCode::FAILURE

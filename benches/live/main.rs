@@ -1,7 +1,10 @@
 //! The picker among real processes: one slow instance of four, one that refuses everything, a CPU hog on every second host.
-//! `adaptive`, `p2c` and `round-robin` take turns. `cargo bench --bench live`; needs `taskset` and two cores.
+//! `adaptive`, `p2c` and `round-robin` take turns. `cargo bench --bench live -- [--svg FILE]`; needs `taskset` and two
+//! cores.
 
 mod agent;
+#[path = "../balance/chart.rs"]
+mod chart;
 mod instance;
 #[path = "../scale/router.rs"]
 mod router;
@@ -35,6 +38,8 @@ const CORES: [usize; 2] = [0, 1];
 
 struct Scenario {
     name: &'static str,
+    /// The same in few words.
+    title: &'static str,
     instances: [Service; 4],
     hogs: usize,
     /// Requests per second.
@@ -49,18 +54,21 @@ fn scenarios() -> [Scenario; 3] {
     [
         Scenario {
             name: "one of four instances takes eight times as long (65 % of the capacity asked for)",
+            title: "one slow of four",
             instances: [healthy, healthy, healthy, Service::Takes(8 * SERVICE)],
             hogs: 0,
             rate: rate(0.65),
         },
         Scenario {
             name: "one of four instances answers 503 at once (50 %)",
+            title: "one refuses at once",
             instances: [healthy, healthy, healthy, Service::Refuses],
             hogs: 0,
             rate: rate(0.5),
         },
         Scenario {
             name: "two hogs on one of two cores with two instances each (1 ms of CPU a request, 500 a second)",
+            title: "hogs beside two",
             instances: [burns; 4],
             hogs: 2,
             rate: 500.0,
@@ -72,12 +80,15 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
     let done = runtime.and_then(|runtime| match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => runtime.block_on(run()),
+        [] => runtime.block_on(run()).map(drop),
+        ["--svg", file] => runtime
+            .block_on(run())
+            .and_then(|worlds| std::fs::write(file, chart::draw(&STRATEGIES.map(str::to_owned), &worlds))),
         ["--instance", service] => runtime.block_on(instance::serve(service.parse()?)),
         ["--hog"] => loop {
             instance::burn(u64::MAX);
         },
-        _ => Err(io::Error::other("there are no options")),
+        _ => Err(io::Error::other("there is no option but --svg FILE")),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -88,16 +99,20 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run() -> io::Result<()> {
+/// What every strategy's p99 was against p2c's, scenario by scenario.
+async fn run() -> io::Result<Vec<(&'static str, Vec<f64>)>> {
     let ours =
         Command::new("taskset").args(["-cp", &CORES[0].to_string(), &std::process::id().to_string()]).output()?;
     if !ours.status.success() {
         return Err(io::Error::other("this needs `taskset`"));
     }
+    let mut worlds = Vec::new();
     for scenario in scenarios() {
-        live(&scenario).await?;
+        let rounds = live(&scenario).await?;
+        print(&scenario, &rounds);
+        worlds.push((scenario.title, rounds.iter().map(|seen| against(seen, &rounds[1])).collect()));
     }
-    Ok(())
+    Ok(worlds)
 }
 
 /// What a round came to.
@@ -107,7 +122,7 @@ struct Seen {
     failed_percent: f64,
 }
 
-async fn live(scenario: &Scenario) -> io::Result<()> {
+async fn live(scenario: &Scenario) -> io::Result<[Vec<Seen>; 3]> {
     let dir = tempfile::tempdir()?;
     let mut router = Router::start(CORES[0], "", dir.path())?;
     while router::connect(router.admin).await.is_err() {
@@ -149,8 +164,7 @@ async fn live(scenario: &Scenario) -> io::Result<()> {
             agents.abort();
         }
     }
-    print(scenario, &rounds);
-    Ok(())
+    Ok(rounds)
 }
 
 fn this(core: usize) -> io::Result<Command> {
@@ -212,16 +226,20 @@ fn print(scenario: &Scenario, rounds: &[Vec<Seen>; 3]) {
     println!("| strategy | p50 ms | p99 ms | failed % | p99 / p2c | p99 / round-robin |\n|---|--:|--:|--:|--:|--:|");
     for (strategy, seen) in STRATEGIES.iter().zip(rounds) {
         let of = |figure: fn(&Seen) -> f64| median(seen.iter().map(figure));
-        let against = |other: usize| median(seen.iter().zip(&rounds[other]).map(|(ours, other)| ours.p99 / other.p99));
         let failed = seen.iter().map(|seen| seen.failed_percent).sum::<f64>() / seen.len() as f64;
         println!(
             "| {strategy} | {:.1} | {:.1} | {failed:.2} | {:.2} | {:.2} |",
             of(|seen| seen.p50),
             of(|seen| seen.p99),
-            against(1),
-            against(2)
+            against(seen, &rounds[1]),
+            against(seen, &rounds[2])
         );
     }
+}
+
+/// The p99 of one strategy against another's, round by round, in the middle.
+fn against(ours: &[Seen], others: &[Seen]) -> f64 {
+    median(ours.iter().zip(others).map(|(ours, other)| ours.p99 / other.p99))
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
