@@ -6,6 +6,7 @@ mod client_stream;
 mod frames;
 mod heads;
 mod instance_stream;
+mod ledger;
 mod pulse;
 mod sessions;
 mod streams;
@@ -33,7 +34,7 @@ pub use self::sessions::{Open, Opening, Room, Sessions};
 use self::client_stream::Asked;
 use self::pulse::Pulse;
 use self::streams::Streams;
-use self::wire::{Side, Tap, Wire};
+use self::wire::{How, Side, Tap, Wire};
 use super::connection::{self, Facts};
 use super::connections;
 use super::error::Cause;
@@ -115,6 +116,7 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, unread: Vec<u8>, facts: F
         }
     })
     .await;
+    served.tell_withheld();
 }
 
 /// A client's connection.
@@ -153,6 +155,7 @@ impl Served {
                 },
             }
         }
+        self.tell_withheld();
         if !self.said_goodbye && self.streams.open() == 0 && self.streams.begun() != self.timed {
             self.timed = self.streams.begun();
             self.patience.set(self.idle);
@@ -196,8 +199,22 @@ impl Served {
         self.connection.abrupt_shutdown(reason);
     }
 
+    /// Requests that h2 refused by itself are counted and logged all the same, with what is known of them.
+    fn tell_withheld(&self) {
+        for withheld in self.tap.withheld() {
+            let (label, status) = match withheld.how {
+                How::TooLarge => ("head_too_large", 431),
+                How::Reset("refused_stream") => ("http2_too_many_streams", 0),
+                How::Reset(_) => ("http2_malformed", 0),
+                How::GoAway(_) => ("http2_connection", 0),
+            };
+            self.worker.withheld(label, status, &withheld.to_string(), self.facts.peer());
+        }
+    }
+
     /// Serves one stream, in a task of its own.
     fn begin(&self, request: Request<RecvStream>, answer: SendResponse<Bytes>) {
+        self.tap.handed_over(answer.stream_id().into());
         let (parts, body) = request.into_parts();
         let mut head = self.worker.heads.lend();
         let limits = self.worker.settings().head_limits;

@@ -227,6 +227,22 @@ impl Worker {
             ending: trip.ending,
         });
     }
+
+    /// Counts and logs a request of HTTP/2 that was refused before we saw it. `status`: what it was answered with, or 0.
+    pub fn withheld(&self, reason: &'static str, status: u16, error: &str, peer: SocketAddr) {
+        self.metrics.refused(reason);
+        let request_id = self.request_id();
+        self.log.borrow_mut().record(&Record {
+            started: self.clock.unix(),
+            version: "HTTP/2.0",
+            status,
+            client: Some(peer),
+            request_id: std::str::from_utf8(&request_id).unwrap_or_default(),
+            error,
+            ending: Ending::Refused,
+            ..Record::default()
+        });
+    }
 }
 
 /// A worker's spare heads.

@@ -5,6 +5,8 @@ mod h2c;
 mod held;
 mod instances;
 mod raw;
+mod refusals;
+mod rogues;
 mod strict;
 mod tunnels;
 

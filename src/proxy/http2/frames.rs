@@ -11,6 +11,11 @@ const HEAD: usize = 9;
 const SETTING: usize = 6;
 const SETTINGS_SEEN: usize = 16;
 
+/// Bytes in front of a header block at most, of padding and priority, and how many of the block are looked at.
+const PADDING: usize = 1;
+const PRIORITY: usize = 5;
+const BLOCK_SEEN: usize = 8;
+
 const SEEN_MAX: usize = HEAD + SETTING * SETTINGS_SEEN;
 
 /// The setting of a stream's first window, and the largest.
@@ -44,11 +49,16 @@ pub(super) struct Frame {
     pub(super) code: u32,
     /// It sets a window beyond the largest.
     oversets: bool,
+    /// The first field of its header block has a name that begins with a colon.
+    pub(super) is_pseudo: bool,
 }
 
 impl Frame {
     pub(super) const ACK: u8 = 0x1;
     pub(super) const END_STREAM: u8 = 0x1;
+    pub(super) const END_HEADERS: u8 = 0x4;
+    const PADDED: u8 = 0x8;
+    const PRIORITIZED: u8 = 0x20;
 
     pub(super) fn is_flagged(&self, flag: u8) -> bool {
         self.flags & flag != 0
@@ -153,6 +163,7 @@ impl Frames {
             return HEAD;
         }
         match self.kind() {
+            Kind::Headers => HEAD + self.length().min(PADDING + PRIORITY + BLOCK_SEEN),
             Kind::ResetStream => HEAD + self.length().min(4),
             Kind::GoAway => HEAD + self.length().min(8),
             Kind::Settings => HEAD + self.length().min(SETTING * SETTINGS_SEEN),
@@ -194,7 +205,35 @@ impl Frames {
             u16::from_be_bytes([setting[0], setting[1]]) == INITIAL_WINDOW && value > WINDOW_MAX
         });
         let (flags, length, stream) = (self.seen[4], self.length(), word(5) & 0x7fff_ffff);
-        Frame { kind, flags, length, stream, code, oversets }
+        let mut frame = Frame { kind, flags, length, stream, code, oversets, is_pseudo: false };
+        if kind == Kind::Headers {
+            let padding = if frame.is_flagged(Frame::PADDED) { PADDING } else { 0 };
+            let priority = if frame.is_flagged(Frame::PRIORITIZED) { PRIORITY } else { 0 };
+            let block = self.seen[..self.filled].get(HEAD + padding + priority..);
+            frame.is_pseudo = begins_with_pseudo_field(block.unwrap_or_default());
+        }
+        frame
+    }
+}
+
+/// Whether the first field of a header block has a name that begins with a colon, as far as that can be told without the
+/// table that its encoder and its decoder share (RFC 7541 section 6).
+fn begins_with_pseudo_field(block: &[u8]) -> bool {
+    // Those are the first entries of the table that never changes.
+    const ENTRIES: std::ops::RangeInclusive<u8> = 1..=14;
+    match *block {
+        // A size for the table: more bytes follow if its first five bits are all set.
+        [0x3f, _, 0x80..=0xff, _, ref rest @ ..] | [0x3f, 0x80..=0xff, _, ref rest @ ..] => {
+            begins_with_pseudo_field(rest)
+        }
+        [0x3f, _, ref rest @ ..] | [0x20..=0x3e, ref rest @ ..] => begins_with_pseudo_field(rest),
+        [field @ 0x80..=0xff, ..] => ENTRIES.contains(&(field & 0x7f)),
+        [field @ 0x41..=0x7f, ..] => ENTRIES.contains(&(field & 0x3f)),
+        [field @ (0x01..=0x0f | 0x11..=0x1f), ..] => ENTRIES.contains(&(field & 0x0f)),
+        // A name in full, as it is or in Huffman's code, where a colon is seven bits.
+        [0x40 | 0x00 | 0x10, 0x00..=0x7f, first, ..] => first == b':',
+        [0x40 | 0x00 | 0x10, _, first, ..] => first >> 1 == 0x5c,
+        _ => false,
     }
 }
 
@@ -227,6 +266,27 @@ mod tests {
                 (Kind::Other, 0, 1, "no_error"),
             ];
             assert_eq!(seen, expected, "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn a_pseudo_field_is_known_in_every_form() {
+        for pseudo in [
+            &[0x83][..],                     // :method POST
+            &[0x44, 0x01, b'/'],             // :path, kept
+            &[0x04, 0x01, b'/'],             // :path, not kept
+            &[0x14, 0x01, b'/'],             // :path, never kept
+            &[0x00, 0x05, b':', b'p'],       // any name, as it is
+            &[0x40, 0x84, 0xb9, 0x58],       // :path in the code of Huffman
+            &[0x20, 0x83],                   // behind a size of the table
+            &[0x3f, 0x01, 0x83],             // a larger one
+            &[0x3f, 0xe1, 0x1f, 0x83],       // and a still larger one
+            &[0x20, 0x3f, 0xe1, 0x1f, 0x83], // and two
+        ] {
+            assert!(begins_with_pseudo_field(pseudo), "{pseudo:x?}");
+        }
+        for other in [&[][..], &[0x8f], &[0xbe], &[0x7e, 1, b'x'], &[0x0f, 0], &[0x00, 1, b'x'], &[0x3f, 0xe1]] {
+            assert!(!begins_with_pseudo_field(other), "{other:x?}");
         }
     }
 

@@ -228,14 +228,15 @@ impl Open {
             if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
                 return Poll::Ready(ended);
             }
-            match tap.violation() {
-                Some(violation) => Poll::Ready(Err(violation.into())),
-                None => pulse.poll_dead(cx, tap.received()).map(Ok),
+            match (tap.violation(), tap.flood()) {
+                (Some(violation), _) => Poll::Ready(Err(violation.into())),
+                (None, Some(_)) => Poll::Ready(Err(Reason::ENHANCE_YOUR_CALM.into())),
+                (None, None) => pulse.poll_dead(cx, tap.received()).map(Ok),
             }
         })
         .await;
         if let Err(error) = ended {
-            tracing::debug!(%error, "a connection of HTTP/2 to an instance failed");
+            tracing::debug!(%error, flood = tap.flood(), "a connection of HTTP/2 to an instance failed");
         }
     }
 }

@@ -2,6 +2,7 @@
 //! answers by itself, and what a peer does that costs work and carries nothing.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -13,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::frames::{Frame, Frames, Kind};
+use super::ledger::Ledger;
 use crate::proxy::stream::Stream;
 use crate::telemetry::metrics::Shard;
 
@@ -25,6 +27,9 @@ const EARNED_BY_MESSAGE: u32 = 4;
 
 /// Streams that a client may reset at once, and how many more a second. Every one that it lets us finish earns another.
 const RESETS: Allowance = Allowance { most: 200, a_second: 20 };
+
+/// Bytes that are read and thrown away at the end of a connection.
+const UNREAD_MAX: usize = 1024 * 1024;
 
 /// Which side of a connection we are on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +49,45 @@ impl Side {
     }
 }
 
+/// A request that h2 refused by itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Withheld {
+    pub(super) stream: u32,
+    pub(super) how: How,
+}
+
+/// How it did.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum How {
+    /// With an answer: its head was too large.
+    TooLarge,
+    /// It reset the stream, for this reason.
+    Reset(&'static str),
+    /// It ended the connection, for this reason.
+    GoAway(&'static str),
+}
+
+impl fmt::Display for Withheld {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stream = self.stream;
+        match self.how {
+            How::TooLarge => write!(f, "http2_head_too_large (stream {stream})"),
+            How::Reset(code) => write!(f, "http2_reset ({code}, stream {stream})"),
+            How::GoAway(code) => write!(f, "http2_goaway ({code}, stream {stream})"),
+        }
+    }
+}
+
+/// Refusals that wait to be told of; more of them at once are not.
+const WITHHELD_MAX: usize = 1024;
+
 /// What has passed on one connection.
 #[derive(Debug)]
 pub(super) struct Tap {
     side: Side,
     metrics: Shard,
+    ledger: RefCell<Ledger>,
+    withheld: RefCell<Vec<Withheld>>,
     incoming: RefCell<Frames>,
     outgoing: RefCell<Frames>,
     /// Bytes that have come.
@@ -65,6 +104,8 @@ impl Tap {
         Rc::new(Tap {
             side,
             metrics: metrics.clone(),
+            ledger: RefCell::default(),
+            withheld: RefCell::default(),
             incoming: RefCell::new(if side == Side::Server { Frames::behind_preface() } else { Frames::new() }),
             outgoing: RefCell::new(if side == Side::Client { Frames::behind_preface() } else { Frames::new() }),
             received: Cell::new(0),
@@ -101,12 +142,22 @@ impl Tap {
         self.resets.borrow_mut().earn(1);
     }
 
+    /// A request has come through to us.
+    pub(super) fn handed_over(&self, stream: u32) {
+        self.ledger.borrow_mut().handed_over(stream);
+    }
+
+    /// Requests that h2 refused, since this was last asked.
+    pub(super) fn withheld(&self) -> Vec<Withheld> {
+        self.withheld.take()
+    }
+
     /// Looks at what came; tells how much of it may be passed on.
     fn came(&self, bytes: &[u8]) -> usize {
         self.received.set(self.received.get() + bytes.len() as u64);
         let fed = self.incoming.borrow_mut().feed(bytes, |frame| {
-            self.saw(&frame);
-            frame.violation().map_or(Ok(()), Err)
+            frame.violation().map_or(Ok(()), Err)?;
+            self.saw(&frame)
         });
         match fed {
             Ok(()) => bytes.len(),
@@ -117,7 +168,7 @@ impl Tap {
         }
     }
 
-    fn saw(&self, frame: &Frame) {
+    fn saw(&self, frame: &Frame) -> Result<(), Reason> {
         match frame.kind {
             Kind::Settings if !frame.is_flagged(Frame::ACK) => {
                 self.greeted.set(true);
@@ -133,6 +184,7 @@ impl Tap {
             }
             Kind::Settings | Kind::Ping | Kind::Data | Kind::GoAway | Kind::Continuation => {}
         }
+        if self.side == Side::Server { self.ledger.borrow_mut().came(frame) } else { Ok(()) }
     }
 
     fn went(&self, bytes: &[u8]) {
@@ -145,24 +197,37 @@ impl Tap {
     fn said(&self, frame: &Frame) {
         match frame.kind {
             Kind::Data => self.idle.borrow_mut().earn(EARNED_BY_MESSAGE),
+            Kind::Headers if self.side == Side::Server => self.settles(frame.stream, How::TooLarge),
+            Kind::Headers => self.resets.borrow_mut().earn(1), // a request may be refused
             Kind::ResetStream => {
                 let (side, stream, code) = (self.side.label(), frame.stream, frame.code_name());
                 self.metrics.http2_reset(code);
                 tracing::debug!(side, stream, code, "reset a stream of HTTP/2");
+                self.settles(frame.stream, How::Reset(code));
             }
             Kind::GoAway => {
                 let (side, code) = (self.side.label(), frame.code_name());
                 self.metrics.http2_goaway(code);
                 if frame.code != 0 {
                     tracing::info!(side, code, "ended a connection of HTTP/2");
+                    let how = How::GoAway(code);
+                    let all = self.ledger.borrow_mut().settle_all();
+                    self.withheld.borrow_mut().extend(all.into_iter().map(|stream| Withheld { stream, how }));
                 }
             }
             _ => {}
         }
     }
 
+    /// A stream is answered or reset. If we have never seen its request, h2 did that.
+    fn settles(&self, stream: u32, how: How) {
+        if self.ledger.borrow_mut().settle(stream) && self.withheld.borrow().len() < WITHHELD_MAX {
+            self.withheld.borrow_mut().push(Withheld { stream, how });
+        }
+    }
+
     fn costs(&self, bucket: &RefCell<Bucket>, what: &'static str) {
-        if self.side == Side::Server && !bucket.borrow_mut().take() {
+        if !bucket.borrow_mut().take() {
             self.flood.set(Some(what));
         }
     }
@@ -278,8 +343,18 @@ impl AsyncWrite for Wire {
         self.stream.poll_flush(cx)
     }
 
+    /// What has come and nobody reads would make a reset of the end, and that can take our goodbye away.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.poll_shutdown(cx)
+        ready!(self.stream.poll_shutdown(cx))?;
+        let mut room = [0; 4096];
+        for _ in 0..UNREAD_MAX / room.len() {
+            let mut unread = ReadBuf::new(&mut room);
+            match self.stream.poll_read_into(cx, &mut unread) {
+                Poll::Ready(Ok(())) if !unread.filled().is_empty() => {}
+                _ => break,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
