@@ -7,6 +7,7 @@
 mod agents;
 mod enrol;
 mod few;
+mod host;
 mod invariants;
 mod join;
 mod lease;

@@ -1,9 +1,12 @@
 //! Which route a request finds.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
-use super::{World, shown};
+use super::{World, lookup, shown};
 use crate::domain::protocol::route_uri::RouteUri;
+use crate::domain::table::settings::TableSettings;
 
 /// Registers the routes, each with a port of its own, and looks the requests up: `url -> route`.
 #[track_caller]
@@ -155,8 +158,11 @@ fn host() -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(vec!["a", "b", "A", "com"]), 1..4).prop_map(|labels| labels.join("."))
 }
 
+/// Longer than what is kept of a path in place.
+const LONG: &str = "long-enough-to-be-read-from-its-route-itself";
+
 fn path() -> impl Strategy<Value = String> {
-    let segment = prop::sample::select(vec!["x", "X", "xy", "y", "", "%2F", "a.b"]);
+    let segment = prop::sample::select(vec!["x", "X", "xy", "y", "", "%2F", "a.b", "x-y", LONG]);
     prop::collection::vec(segment, 0..4)
         .prop_map(|segments| segments.iter().map(|segment| format!("/{segment}")).collect())
 }
@@ -200,9 +206,40 @@ proptest! {
 }
 
 #[test]
-fn names_of_any_length_are_found() {
+fn names_and_paths_of_any_length_are_found() {
     for length in 1..=63 {
-        let [name, other] = ["a", "b"].map(|first| format!("{first}{}.test", "x".repeat(length - 1)));
-        check_lookup(&[&name], &[(&name, &name), (&name.to_uppercase(), &name), (&other, "nothing")]);
+        let text = "x".repeat(length - 1);
+        let [name, other, longer] = [format!("a{text}.test"), format!("b{text}.test"), format!("a{text}.tess")];
+        let (wild, path) = (format!("*.{name}"), format!("{name}/{text}y"));
+        let routes = [&*path, &*wild, &*name];
+        for (first, requested) in routes.iter().zip([&path, &format!("www.{name}"), &name]) {
+            // Each kind alone, then among the others.
+            check_lookup(&[first], &[(requested, first), (&requested.to_uppercase(), first)]);
+            check_lookup(&routes, &[(requested, first), (&requested.to_uppercase(), first)]);
+            check_lookup(&[first], &[(&other, "nothing"), (&longer, "nothing")]);
+        }
+        check_lookup(&[&path], &[(&format!("{name}/{text}z"), "nothing"), (&format!("{path}y"), "nothing")]);
+    }
+}
+
+#[test]
+fn what_is_forgotten_is_not_found_and_the_rest_is() {
+    let long = format!("a.com/{}", "x".repeat(50));
+    let routes = ["a.com", "*.a.com", "a.com/x", "a.com/x/y", "*.a.com/x", &long, &format!("*.{long}")];
+    for forgotten in 0..routes.len() {
+        let mut world = World::with(TableSettings { keep_empty: Duration::ZERO, ..TableSettings::default() });
+        let line = |n: usize| format!("10.0.0.1:{} {}", 1000 + n, routes[n]);
+        (0..routes.len()).for_each(|n| _ = world.register(&line(n)));
+        world.publish();
+        let before = world.snapshot.clone();
+        world.unregister(&line(forgotten));
+        world.publish();
+        for (n, route) in routes.iter().enumerate() {
+            let url = route.replace('*', "b");
+            let its_own = format!("10.0.0.1:{}", 1000 + n);
+            assert_eq!(shown(lookup(&before, &url)), its_own, "pictures do not change");
+            assert_eq!(world.find(&url) == its_own, n != forgotten, "{url} without {}", routes[forgotten]);
+        }
+        assert_eq!((before.routes(), world.snapshot.routes()), (routes.len(), routes.len() - 1));
     }
 }
