@@ -6,11 +6,22 @@ use std::task::{Context, Poll, Waker, ready};
 
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustls::pki_types::CertificateDer;
+use socket2::Socket;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
 use super::http2::{ClientStream, InstanceStream};
+
+/// Bytes that the kernel takes for a peer beyond those on their way to it. Without a limit it takes megabytes for each who
+/// does not read, and once all sockets together have taken what the machine allows, packets of everybody are dropped.
+pub const UNSENT_MAX: u32 = 64 * 1024;
+
+/// Sets up a socket to either side. What a listener is set to, its connections are.
+pub fn tune(socket: &Socket) {
+    // Small messages would wait for acknowledgements. A socket that cannot be tuned still works.
+    let _untuned = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_notsent_lowat(UNSENT_MAX));
+}
 
 /// An open byte stream.
 #[derive(Debug)]
@@ -190,5 +201,25 @@ fn at_once(
         (Some(count), _) => Some(Ok(count)),
         (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => Some(Err(error)),
         (None, _) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::{Domain, SockAddr, Type};
+
+    use super::*;
+
+    #[test]
+    fn what_a_listener_is_set_to_its_connections_are() {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("there are sockets");
+        let anywhere = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        listener.bind(&SockAddr::from(anywhere)).and_then(|()| listener.listen(1)).expect("loopback has a free port");
+        tune(&listener);
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).expect("there are sockets");
+        client.connect(&listener.local_addr().expect("it is bound")).expect("it listens");
+        let (accepted, _) = listener.accept().expect("somebody has connected");
+        assert!(accepted.tcp_nodelay().expect("it can be asked"));
+        assert_eq!(accepted.tcp_notsent_lowat().expect("it can be asked"), UNSENT_MAX);
     }
 }

@@ -8,13 +8,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::buffers::BufferPool;
 use super::error::{Cause, ProxyError};
 use super::http2::Sessions;
 use super::link::{Link, Patience};
-use super::stream::Stream;
+use super::stream::{self, Stream};
 use super::tls::{Tls, instances};
 use crate::domain::endpoint::{self, Endpoint};
 use crate::domain::moment::Moment;
@@ -146,8 +147,7 @@ impl Upstreams {
             Ok(Err(error)) => return Err(ProxyError::Endpoint(Cause::Connect(error.kind()))),
             Err(_elapsed) => return Err(ProxyError::Endpoint(Cause::ConnectTimeout)),
         };
-        // Without it small requests wait for acknowledgements; a socket that cannot be tuned still works.
-        let _untuned = stream.set_nodelay(true);
+        stream::tune(&SockRef::from(&stream));
         let stream = match &endpoint.tls {
             None => Stream::Plain(stream),
             Some(wanted) => {

@@ -26,6 +26,7 @@ use super::error::{Cause, ProxyError};
 use super::ids;
 use super::request::Trip;
 use super::settings::Settings;
+use super::stream;
 use super::tls::Tls;
 use super::upstreams::Upstreams;
 use crate::domain::dice::Dice;
@@ -472,6 +473,7 @@ async fn accept(
         () = &mut draining => return,
         Ok(_) = primed.wait_for(|primed| *primed) => {}
     }
+    stream::tune(&socket);
     let listener = match TcpListener::from_std(socket.into()) {
         Ok(listener) => listener,
         Err(error) => {
@@ -513,8 +515,6 @@ fn take_the_queue(worker: &Rc<Worker>, listener: TcpListener, over: Over) {
 }
 
 fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, over: Over) {
-    // Without it small answers wait for acknowledgements; a socket that cannot be tuned still works.
-    let _untuned = stream.set_nodelay(true);
     worker.spawn(connection::serve(worker.clone(), stream, peer, over));
 }
 
