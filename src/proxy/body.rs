@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::task::{Context, Poll, ready};
 
 use super::link::Link;
+use super::turn::Turn;
 use crate::http1::{Body, Framing, Refusal};
 
 /// What stopped a body.
@@ -66,7 +67,9 @@ impl Upload {
 
     /// Passes on what there is; ready when the body has ended and left.
     pub fn poll(&mut self, cx: &mut Context<'_>, client: &mut Link, instance: &mut Link) -> Poll<Result<(), Fault>> {
+        let turn = Turn::of(instance);
         loop {
+            ready!(turn.poll_goes_on(cx, instance));
             if let Some(kept) = &self.kept
                 && self.given < kept.len()
             {
@@ -81,7 +84,7 @@ impl Upload {
                 if let Poll::Ready(Err(error)) = instance.poll_flush(cx) {
                     return Poll::Ready(Err(Fault::Sink(error)));
                 }
-                if ready!(client.poll_fill(cx)).map_err(Fault::Source)? == 0 {
+                if ready!(client.poll_fill_for(cx, instance)).map_err(Fault::Source)? == 0 {
                     return Poll::Ready(Err(Fault::CutOff));
                 }
                 continue;
@@ -152,7 +155,9 @@ impl Download {
 
     /// Passes on what there is; ready when the body has ended and left.
     pub fn poll(&mut self, cx: &mut Context<'_>, instance: &mut Link, client: &mut Link) -> Poll<Result<(), Fault>> {
+        let turn = Turn::of(client);
         loop {
+            ready!(turn.poll_goes_on(cx, client));
             if self.validated > 0 {
                 let taken =
                     ready!(client.poll_send(cx, &instance.input.filled()[..self.validated])).map_err(Fault::Sink)?;
@@ -178,7 +183,7 @@ impl Download {
             } else if let Poll::Ready(Err(error)) = client.poll_flush(cx) {
                 return Poll::Ready(Err(Fault::Sink(error)));
             }
-            if ready!(instance.poll_fill(cx)).map_err(Fault::Source)? == 0 && self.body.close().is_err() {
+            if ready!(instance.poll_fill_for(cx, client)).map_err(Fault::Source)? == 0 && self.body.close().is_err() {
                 return Poll::Ready(Err(Fault::CutOff));
             }
         }

@@ -6,17 +6,17 @@ use std::rc::Rc;
 /// Size of a pooled buffer in bytes. Heads may grow a buffer beyond it; such a one is freed, not kept.
 pub const BUFFER_BYTES: usize = 16 * 1024;
 
-/// Size in bytes of the buffers that large bodies flow through: fewer system calls, and fuller packets.
-const WIDE_BYTES: usize = 64 * 1024;
+/// Size in bytes of the buffers that large bodies flow through: fewer system calls, and fewer times that an end is woken.
+pub const WIDE_BYTES: usize = 512 * 1024;
 
-/// Wide buffers a worker lends at once, 4 MiB; who comes later makes do with a pooled one. Readers that are slow may hold
-/// theirs for long.
-const WIDE_MAX: usize = 64;
+/// Wide buffers a worker lends at once, 8 MiB; who comes later makes do with a pooled one. Lent for longer than one turn are
+/// only those whose borrower was quick and then stopped reading.
+const WIDE_MAX: usize = 16;
 
 /// Memory in bytes that an output vector starts with, and above which it is freed instead of kept.
 const OUTPUT_BYTES: usize = 4 * 1024;
 
-/// Buffers of each kind a worker keeps for the next borrower: 5 MiB at most, and for long only what is used.
+/// Buffers of each kind a worker keeps for the next borrower, 5 MiB at most beside the wide ones; and for long only what is used.
 const KEPT_MAX: usize = 256;
 
 /// A worker's spare buffers.
@@ -93,7 +93,7 @@ pub struct Buffer {
     end: usize,
     /// A wide buffer is on loan.
     is_wide: bool,
-    /// The last read brought all that there was room for.
+    /// More comes than a pooled buffer has room for.
     overflows: bool,
 }
 
@@ -132,14 +132,10 @@ impl Buffer {
         self.start == 0 && self.end == self.bytes.len() && !self.bytes.is_empty()
     }
 
-    /// Room to read into: moves what is there to the front when the end is reached, takes memory when there is none, and
-    /// more of it when more comes than there is room for.
+    /// Room to read into: moves what is there to the front when the end is reached, and takes memory when there is none.
     pub fn room(&mut self) -> &mut [u8] {
         if self.bytes.is_empty() {
             self.bytes = self.pool.take();
-        }
-        if self.overflows && !self.is_wide && self.is_empty() {
-            self.widen();
         }
         if self.end == self.bytes.len() && self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
@@ -148,8 +144,13 @@ impl Buffer {
         &mut self.bytes[self.end..]
     }
 
-    fn widen(&mut self) {
-        if let Some(wide) = self.pool.take_wide() {
+    /// Makes more room, if more comes than there was room for and nothing is in it.
+    pub fn widen(&mut self) {
+        if self.overflows
+            && !self.is_wide
+            && self.is_empty()
+            && let Some(wide) = self.pool.take_wide()
+        {
             self.pool.give(std::mem::replace(&mut self.bytes, wide));
             self.is_wide = true;
         }
@@ -159,7 +160,7 @@ impl Buffer {
     pub fn fill(&mut self, count: usize) {
         debug_assert!(self.end + count <= self.bytes.len());
         self.end += count;
-        self.overflows = self.end == self.bytes.len();
+        self.overflows = self.end == self.bytes.len() || self.overflows && count > BUFFER_BYTES;
     }
 
     /// Doubles the room, for a head that is larger than a buffer.
@@ -176,12 +177,7 @@ impl Buffer {
 
     fn give_back(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        if std::mem::take(&mut self.is_wide) {
-            self.pool.give_wide(bytes)
-        } else {
-            self.pool.give(bytes)
-        }
-        self.overflows = false;
+        if std::mem::take(&mut self.is_wide) { self.pool.give_wide(bytes) } else { self.pool.give(bytes) }
     }
 }
 
@@ -227,23 +223,44 @@ mod tests {
         assert_eq!(buffer.filled(), [7, 7, 7]);
     }
 
+    fn overflown(pool: &BufferPool) -> Buffer {
+        let mut buffer = Buffer::new(pool);
+        put(&mut buffer, &[7; BUFFER_BYTES]);
+        buffer.consume(BUFFER_BYTES);
+        buffer
+    }
+
     #[test]
-    fn a_buffer_that_is_read_full_is_replaced_by_a_wide_one_while_there_are_some() {
+    fn a_buffer_that_was_read_full_can_be_replaced_by_a_wide_one_while_there_are_some() {
         let pool = BufferPool::default();
-        let mut buffers: Vec<Buffer> = (0..=WIDE_MAX).map(|_| Buffer::new(&pool)).collect();
-        for buffer in &mut buffers {
-            put(buffer, &[7; BUFFER_BYTES]);
-            buffer.consume(BUFFER_BYTES);
-        }
+        let mut buffers: Vec<Buffer> = (0..=WIDE_MAX).map(|_| overflown(&pool)).collect();
+        buffers.iter_mut().for_each(Buffer::widen);
         let widths: Vec<usize> = buffers.iter_mut().map(|buffer| buffer.room().len()).collect();
         assert_eq!(widths[..WIDE_MAX], [WIDE_BYTES; WIDE_MAX]);
         assert_eq!(widths[WIDE_MAX], BUFFER_BYTES);
         buffers[0].release();
-        assert_eq!(buffers[0].room().len(), BUFFER_BYTES, "the next body begins small");
+        buffers[WIDE_MAX].widen();
         assert_eq!(buffers[WIDE_MAX].room().len(), WIDE_BYTES);
         buffers.clear();
         assert_eq!(pool.0.borrow().wide_lent, 0);
         assert_eq!(pool.0.borrow().wide.len(), WIDE_MAX);
+    }
+
+    #[test]
+    fn a_buffer_stays_wide_while_more_comes_than_fits_a_pooled_one() {
+        let pool = BufferPool::default();
+        let mut buffer = overflown(&pool);
+        let mut next = |bytes: usize| {
+            buffer.release();
+            buffer.widen();
+            let room = buffer.room().len();
+            buffer.fill(bytes);
+            buffer.consume(bytes);
+            room
+        };
+        assert_eq!(next(2 * BUFFER_BYTES), WIDE_BYTES);
+        assert_eq!(next(BUFFER_BYTES), WIDE_BYTES);
+        assert_eq!(next(1), BUFFER_BYTES, "what came last would have fitted");
     }
 
     #[test]
@@ -253,7 +270,7 @@ mod tests {
         for buffer in &mut buffers {
             put(buffer, &[7; BUFFER_BYTES]);
             buffer.consume(BUFFER_BYTES);
-            buffer.room();
+            buffer.widen();
         }
         buffers.clear();
         pool.give_output(Vec::with_capacity(OUTPUT_BYTES));

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::{Sleep, sleep_until};
 
 use super::buffers::{Buffer, BufferPool};
-use super::stream::Stream;
+use super::stream::{self, Stream};
 use crate::domain::moment::Moment;
 use crate::runtime::clock::Present;
 use crate::telemetry::metrics::OpenUpstream;
@@ -21,6 +21,9 @@ const COPY_MAX: usize = 4 * 1024;
 
 /// Bytes of output that may wait behind a slow reader before nothing more is copied to them.
 const BACKLOG_MAX: usize = 16 * 1024;
+
+/// A peer that has been given so many bytes reads them: twice what the kernel takes for one that does not.
+const QUICK_BYTES: u64 = 2 * stream::UNSENT_MAX as u64;
 
 /// A connection to either side.
 #[derive(Debug)]
@@ -70,8 +73,21 @@ impl Link {
     /// # Panics
     /// In debug builds if `input` is full.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.poll_fill_into(cx, false)
+    }
+
+    /// Reads once into `input`, as [`Link::poll_fill`] does, what is to be passed on to `sink`: more at once for one that has
+    /// shown that it takes it.
+    pub fn poll_fill_for(&mut self, cx: &mut Context<'_>, sink: &Link) -> Poll<io::Result<usize>> {
+        self.poll_fill_into(cx, sink.delivered >= QUICK_BYTES)
+    }
+
+    fn poll_fill_into(&mut self, cx: &mut Context<'_>, wide: bool) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
+            if wide {
+                self.input.widen();
+            }
             let room = self.input.room();
             debug_assert!(!room.is_empty(), "a full buffer cannot be filled");
             match self.stream.poll_read(cx, room) {

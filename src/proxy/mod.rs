@@ -23,5 +23,6 @@ pub mod stream;
 pub mod tls;
 pub mod trace;
 pub mod tunnel;
+mod turn;
 pub mod upstreams;
 pub mod worker;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::connection::Client;
 use super::link::Link;
+use super::turn::Turn;
 
 /// How a tunnel ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +67,9 @@ impl Direction {
     fn poll(&mut self, cx: &mut Context<'_>, from: &mut Link, to: &mut Link) -> Poll<Result<(), Side>> {
         let from_failed = |_: io::Error| Side::From;
         let to_failed = |_: io::Error| Side::To;
+        let turn = Turn::of(to);
         while !self.finished {
+            ready!(turn.poll_goes_on(cx, to));
             if !from.input.is_empty() {
                 let taken = ready!(to.poll_send(cx, from.input.filled())).map_err(to_failed)?;
                 from.input.consume(taken);
@@ -79,9 +82,25 @@ impl Direction {
                     return Poll::Ready(Err(to_failed(error)));
                 }
                 from.input.release();
-                ready!(from.poll_fill(cx)).map_err(from_failed)?;
+                ready!(from.poll_fill_for(cx, to)).map_err(from_failed)?;
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::turn::tests::{BODY_BYTES, check_turns};
+
+    #[test]
+    fn a_tunnel_between_fast_peers_lets_others_have_their_turn() {
+        let mut direction = Direction::default();
+        check_turns(|cx, from, to| match direction.poll(cx, from, to) {
+            _ if to.delivered == BODY_BYTES => Poll::Ready(()),
+            Poll::Ready(Err(_)) => panic!("a peer failed"),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        });
     }
 }
