@@ -1,5 +1,6 @@
-//! Our HTTP/1.1 codec against hyper's server, on valid requests and what mutation makes of them: what both accept means
-//! the same to both, and what hyper refuses we refuse, with the exceptions listed here (and explained in `http1`).
+//! Our HTTP/1.1 codec against others, on valid messages and what mutation makes of them: requests against hyper's server,
+//! heads of responses against `httparse`. What both accept means the same to both, and what they refuse we refuse, with the
+//! exceptions listed here (and explained in `http1`).
 //!
 //! `DIFFERENTIAL_CASES` sets how many inputs (default 60,000), `DIFFERENTIAL_SEED` where chance begins.
 
@@ -84,10 +85,15 @@ struct Seen {
     body: Result<Content, Broken>,
 }
 
+/// How many inputs, and where chance begins.
+fn cases_and_seed() -> (u64, u64) {
+    let number = |name, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    (number("DIFFERENTIAL_CASES", 60_000), number("DIFFERENTIAL_SEED", 1))
+}
+
 #[test]
 fn we_agree_with_hyper() {
-    let number = |name, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
-    let (cases, seed) = (number("DIFFERENTIAL_CASES", 60_000), number("DIFFERENTIAL_SEED", 1));
+    let (cases, seed) = cases_and_seed();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without I/O or timers");
     let mut dice = Dice::seeded(seed);
     let (mut both, mut neither) = (0, 0);
@@ -111,6 +117,52 @@ fn we_agree_with_hyper() {
         }
     }
     assert!(both > cases / 5 && neither > cases / 10, "{both} accepted and {neither} refused of {cases} by both");
+}
+
+#[test]
+fn we_read_heads_of_responses_as_httparse_does() {
+    let (cases, seed) = cases_and_seed();
+    let mut dice = Dice::seeded(seed);
+    let (mut both, mut neither) = (0, 0);
+    for case in 0..cases {
+        let request = valid_request(&mut dice);
+        let fields = request.iter().position(|byte| *byte == b'\n').expect("a request has a line") + 1;
+        let line = pick(&mut dice, &["HTTP/1.1 200 OK\r\n", "HTTP/1.0 404 Not  found \r\n", "HTTP/1.1 204\r\n"]);
+        let mut input = [line.as_bytes(), &request[fields..]].concat();
+        for _ in 0..dice.below(3) {
+            spoil(&mut input, &mut dice);
+        }
+        let mut head = Head::new();
+        let ours = parse::response(&input, &LIMITS, &mut head);
+        let mut slots = [httparse::EMPTY_HEADER; LIMITS.head_count];
+        let mut parsed = httparse::Response::new(&mut slots);
+        let theirs = parsed.parse(&input);
+        let shown = input.escape_ascii();
+        let replay =
+            || format!("case {case} of DIFFERENTIAL_SEED={seed}:\nb\"{shown}\"\nours {ours:?}\ntheirs {theirs:?}");
+        match (ours, theirs) {
+            (Ok(Progress::Complete(length)), Ok(httparse::Status::Complete(their_length))) => {
+                both += 1;
+                assert_eq!((length, Some(head.status())), (their_length, parsed.code), "{}", replay());
+                let ours = head.fields().map(|field| (field.name, field.value));
+                let theirs = parsed.headers.iter().map(|field| (field.name.as_bytes(), field.value));
+                assert!(ours.eq(theirs), "{}", replay());
+            }
+            // Codes begin at 100, and the first line is the first.
+            (Err(Refusal::BareLineFeed | Refusal::Status), Ok(_)) => {}
+            (Err(Refusal::Version), Ok(_)) if !input.starts_with(b"H") => {}
+            // We wait for the end before we judge; httparse sees the first bytes that are wrong.
+            (Ok(Progress::Partial), _) => assert!(!ends(&input), "{}", replay()),
+            (Err(_), Err(_)) => neither += 1,
+            _ => panic!("{}", replay()),
+        }
+    }
+    assert!(both > cases / 5 && neither > cases / 10, "{both} accepted and {neither} refused of {cases} by both");
+}
+
+/// Whether a line is empty.
+fn ends(input: &[u8]) -> bool {
+    input.windows(2).any(|two| two == b"\n\n") || input.windows(3).any(|three| three == b"\n\r\n")
 }
 
 fn check_same(ours: &Seen, theirs: &Seen, replay: &dyn Fn() -> String) {

@@ -256,7 +256,11 @@ impl Head {
             return Err(Refusal::Method);
         }
         super::target::check_bytes(target.as_bytes())?;
-        self.put_request(method, target, Version::Http11);
+        self.start.clear();
+        self.start.push_str(method);
+        self.start.push(' ');
+        self.start.push_str(target);
+        self.became_request(method.len(), Version::Http11);
         Ok(())
     }
 
@@ -315,7 +319,7 @@ impl Head {
         self.bytes.extend_from_slice(name.as_bytes());
         self.bytes.extend_from_slice(b": ");
         self.bytes.extend_from_slice(value);
-        self.finish_line(Name::of_token(name.as_bytes()), name.len(), name_start, value.len());
+        self.finish_line(Name::of_text(name.as_bytes()), name.len(), name_start, value.len());
         Ok(())
     }
 
@@ -422,7 +426,7 @@ impl Head {
                 return true;
             }
             let meant: Vec<u8> = name.iter().map(|&byte| if byte == b'_' { b'-' } else { byte }).collect();
-            !is_meant(Name::of_token(&meant), &meant)
+            !is_meant(Name::of_text(&meant), &meant)
         });
     }
 
@@ -504,14 +508,16 @@ impl Head {
         self.start.as_bytes()
     }
 
-    /// The parser's door: a checked request line.
-    pub(super) fn put_request(&mut self, method: &str, target: &str, version: Version) {
+    /// The parser's door: a checked `METHOD target`.
+    pub(super) fn put_request(&mut self, words: &str, method_len: usize, version: Version) {
         self.start.clear();
-        self.start.push_str(method);
-        self.start.push(' ');
-        self.start.push_str(target);
-        self.method_len = method.len();
-        self.method = Method::of(method.as_bytes());
+        self.start.push_str(words);
+        self.became_request(method_len, version);
+    }
+
+    fn became_request(&mut self, method_len: usize, version: Version) {
+        self.method_len = method_len;
+        self.method = Method::of(self.method().as_bytes());
         self.version = version;
         self.status = 0;
     }
@@ -587,6 +593,15 @@ pub fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
 /// Without spaces and tabs at both ends.
 pub(super) fn trimmed(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+/// Without spaces and tabs at the end.
+#[inline]
+pub(super) fn without_spaces_behind(mut value: &[u8]) -> &[u8] {
+    while let [rest @ .., b' ' | b'\t'] = value {
         value = rest;
     }
     value

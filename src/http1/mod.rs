@@ -1,9 +1,8 @@
 //! The HTTP/1.1 codec, without I/O: bytes in; heads, body framing and bytes out. Strict by refusal, never by repair.
 //!
-//! A message goes through four doors: [`parse`] turns a head's bytes into a [`Head`] (syntax by `httparse`, then our own
-//! rules), [`framing`] decides where the body ends, [`Body`] follows the body's bytes to that end, and [`write`](mod@write)
-//! prints heads and chunks. A `Head` that did not come off an HTTP/1 wire (HTTP/2, our own answers) is built through
-//! setters that refuse what could break a line.
+//! A message goes through four doors: [`parse`] turns a head's bytes into a [`Head`], [`framing`] decides where the body
+//! ends, [`Body`] follows the body's bytes to that end, and [`write`](mod@write) prints heads and chunks. A `Head` that did
+//! not come off an HTTP/1 wire (HTTP/2, our own answers) is built through setters that refuse what could break a line.
 //!
 //! # Where we and hyper differ
 //!

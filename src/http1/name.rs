@@ -75,17 +75,17 @@ known_names! {
 impl Name {
     /// Which name these bytes spell, in any case; they may be any bytes.
     pub fn of(name: &[u8]) -> Name {
-        if super::head::is_token(name) { Name::of_token(name) } else { Name::Other }
+        if super::head::is_text(name) { Name::of_text(name) } else { Name::Other }
     }
 
-    /// Which name this token spells, in any case.
+    /// Which name these bytes spell, in any case; no control byte but tab may be among them.
     #[inline]
-    pub(super) fn of_token(name: &[u8]) -> Name {
+    pub(super) fn of_text(name: &[u8]) -> Name {
         if name.is_empty() {
             return Name::Other;
         }
         let candidate = TABLE[slot(name, MULTIPLIER)];
-        if is_same_token(candidate.spelling().as_bytes(), name) { candidate } else { Name::Other }
+        if is_same_text(candidate.spelling().as_bytes(), name) { candidate } else { Name::Other }
     }
 
     /// How we write it; empty for `Other`.
@@ -152,27 +152,27 @@ impl NameSet {
 
 const _: () = assert!(ALL.len() <= 64, "NameSet has 64 bits");
 
-/// Whether two tokens differ in case only, in words that may overlap. Bit 5 is all that the cases of a letter differ in,
-/// and no other byte of a known spelling (digits and hyphens) becomes another byte of a token by it.
+/// Whether a text differs from a known spelling in case only, in words that may overlap. Bit 5 is all that the cases of a
+/// letter differ in, and what the other bytes of known spellings (digits and hyphens) become by it is in no text.
 #[inline]
-fn is_same_token(spelling: &[u8], token: &[u8]) -> bool {
+fn is_same_text(spelling: &[u8], text: &[u8]) -> bool {
     const CASE: u64 = 0x2020_2020_2020_2020;
-    if spelling.len() != token.len() {
+    if spelling.len() != text.len() {
         return false;
     }
     let long = |word: Option<&[u8; 8]>| word.map(|word| u64::from_le_bytes(*word) | CASE);
     let short = |word: Option<&[u8; 4]>| word.map(|word| u32::from_le_bytes(*word) | CASE as u32);
     match spelling.len() {
         8.. => {
-            long(spelling.first_chunk()) == long(token.first_chunk())
-                && long(spelling.last_chunk()) == long(token.last_chunk())
-                && (spelling.len() <= 16 || spelling[8..].eq_ignore_ascii_case(&token[8..]))
+            long(spelling.first_chunk()) == long(text.first_chunk())
+                && long(spelling.last_chunk()) == long(text.last_chunk())
+                && (spelling.len() <= 16 || spelling[8..].eq_ignore_ascii_case(&text[8..]))
         }
         4.. => {
-            short(spelling.first_chunk()) == short(token.first_chunk())
-                && short(spelling.last_chunk()) == short(token.last_chunk())
+            short(spelling.first_chunk()) == short(text.first_chunk())
+                && short(spelling.last_chunk()) == short(text.last_chunk())
         }
-        _ => spelling.eq_ignore_ascii_case(token),
+        _ => spelling.eq_ignore_ascii_case(text),
     }
 }
 

@@ -1,12 +1,11 @@
-//! Bytes into heads. `httparse` knows the syntax; here are the limits and the rules it is too kind to enforce.
+//! Bytes into heads, in one pass that takes eight bytes at a time and goes on as long as all is well. The line that is not is
+//! looked at again, slowly, to say what is wrong with it.
 //!
 //! There is no verdict before the empty line that ends a head (or the limit) has come, save on the very first byte; so
 //! the result does not depend on how the input was cut into reads, and a head that drips in is parsed twice, not n times.
 
-use std::mem::MaybeUninit;
-
 use super::body::TRAILER_COUNT_MAX;
-use super::head::{Entry, HEAD_BYTES_MAX, Head, TARGET_BYTES_MAX, Version, is_text, is_token};
+use super::head::{Entry, HEAD_BYTES_MAX, Head, TARGET_BYTES_MAX, Version, is_text, is_token, without_spaces_behind};
 use super::name::Name;
 use super::refusal::Refusal;
 use super::target;
@@ -30,6 +29,9 @@ impl Default for Limits {
 
 /// No limit on field lines is higher than this.
 pub const FIELDS_MAX: usize = 512;
+
+/// No field name is longer than this.
+const NAME_BYTES_MAX: usize = u16::MAX as usize;
 
 /// How far a head has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +71,8 @@ pub fn response(input: &[u8], limits: &Limits, head: &mut Head) -> Result<Progre
 
 fn try_request(input: &[u8], limits: &Limits, head: &mut Head) -> Result<Progress, Refusal> {
     // Some old clients send one CR LF too much behind a body (RFC 9112 section 2.2).
-    let empty_line = if input.starts_with(b"\r\n") { 2 } else { 0 };
-    match &input[empty_line..] {
+    let begin = if input.starts_with(b"\r\n") { 2 } else { 0 };
+    match &input[begin..] {
         [] | [b'\r'] => return Ok(Progress::Partial),
         [b'\r' | b'\n', ..] => return Err(Refusal::EmptyLines),
         [first, ..] if !is_token(&[*first]) => return Err(Refusal::Method),
@@ -78,33 +80,25 @@ fn try_request(input: &[u8], limits: &Limits, head: &mut Head) -> Result<Progres
     }
     let limit = limits.head_bytes.min(HEAD_BYTES_MAX);
     let window = &input[..input.len().min(limit)];
-    if head.searched > 0 && !has_empty_line(window, empty_line, head.searched) {
-        return wait(window, limit, Start::Request);
+    if head.searched > 0 && !has_empty_line(window, begin, head.searched) {
+        return wait(window, limit, Kind::Request);
     }
-    let mut slots = [const { MaybeUninit::uninit() }; FIELDS_MAX];
-    let mut parsed = httparse::Request::new(&mut []);
-    let slots = &mut slots[..limits.head_count.min(FIELDS_MAX)];
-    let end = match parsed.parse_with_uninit_headers(&window[empty_line..], slots) {
-        Ok(httparse::Status::Complete(length)) => empty_line + length,
-        Err(error) if has_empty_line(window, empty_line, empty_line) => {
-            return Err(diagnose(&window[empty_line..], Start::Request, error));
-        }
-        Ok(httparse::Status::Partial) | Err(_) => return wait(window, limit, Start::Request),
+    let read = request_line(window, begin).and_then(|line| {
+        let block = line.target_end + VERSION_BYTES;
+        let end = fields(window, block, block, limits.head_count.min(FIELDS_MAX), head)?;
+        Ok((line, block, end))
+    });
+    let (line, block, end) = match read {
+        Ok(read) => read,
+        Err(broken) => return stop(window, begin, limit, &broken, head),
     };
-    let (Some(method), Some(path), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
-        return Err(Refusal::Method); // httparse fills all three before it says Complete
-    };
-    target::check_bytes(path.as_bytes())?;
-    if path.len() > limits.target_bytes {
+    let words = std::str::from_utf8(&window[begin..line.target_end]).map_err(|_| Refusal::Target)?; // it is ASCII
+    if line.target_end - line.method_end > limits.target_bytes.min(TARGET_BYTES_MAX) + 1 {
+        head.clear();
         return Err(Refusal::TargetTooLong);
     }
-    let line_end = empty_line + method.len() + 1 + path.len() + " HTTP/1.1".len();
-    if !input[line_end..].starts_with(b"\r\n") || !input[..end].ends_with(b"\r\n\r\n") {
-        return Err(Refusal::BareLineFeed);
-    }
-    head.put_request(method, path, version(minor));
-    head.put_block(&input[line_end + 2..end - 2]);
-    take_fields(&input[..end], line_end + 2, line_end + 2, parsed.headers, head)?;
+    head.put_request(words, line.method_end - begin, line.version);
+    head.put_block(&window[block..end - 2]);
     target::check_request(head)?;
     Ok(Progress::Complete(end))
 }
@@ -118,105 +112,207 @@ fn try_response(input: &[u8], limits: &Limits, head: &mut Head) -> Result<Progre
     let limit = limits.head_bytes.min(HEAD_BYTES_MAX);
     let window = &input[..input.len().min(limit)];
     if head.searched > 0 && !has_empty_line(window, 0, head.searched) {
-        return wait(window, limit, Start::Response);
+        return wait(window, limit, Kind::Response);
     }
-    let mut slots = [const { MaybeUninit::uninit() }; FIELDS_MAX];
-    let mut parsed = httparse::Response::new(&mut []);
-    let slots = &mut slots[..limits.head_count.min(FIELDS_MAX)];
-    let parser = httparse::ParserConfig::default();
-    let end = match parser.parse_response_with_uninit_headers(&mut parsed, window, slots) {
-        Ok(httparse::Status::Complete(length)) => length,
-        Err(error) if has_empty_line(window, 0, 0) => return Err(diagnose(window, Start::Response, error)),
-        Ok(httparse::Status::Partial) | Err(_) => return wait(window, limit, Start::Response),
+    let read = status_line(window).and_then(|line| {
+        let end = fields(window, line.reason_end + 2, line.reason, limits.head_count.min(FIELDS_MAX), head)?;
+        Ok((line, end))
+    });
+    let (line, end) = match read {
+        Ok(read) => read,
+        Err(broken) => return stop(window, 0, limit, &broken, head),
     };
-    let (Some(code @ 100..=999), Some(minor)) = (parsed.code, parsed.version) else {
-        return Err(Refusal::Status);
-    };
-    let code_end = "HTTP/1.1 200".len();
-    let reason = code_end + usize::from(input[code_end] == b' ');
-    let fields = parsed.headers.first().map_or(end - 2, |first| offset(input, first.name.as_bytes()));
-    if !input[..fields].ends_with(b"\r\n") || !input[..end].ends_with(b"\r\n\r\n") {
-        return Err(Refusal::BareLineFeed);
-    }
-    head.put_block(&input[reason..end - 2]);
-    head.put_status(code, fields - 2 - reason, version(minor));
-    take_fields(&input[..end], fields, reason, parsed.headers, head)?;
+    head.put_block(&window[line.reason..end - 2]);
+    head.put_status(line.code, line.reason_end - line.reason, line.version);
     Ok(Progress::Complete(end))
 }
 
 /// Parses a trailer section with its final empty line.
 pub(super) fn trailers(section: &[u8], head: &mut Head) -> Result<(), Refusal> {
-    let mut slots = [httparse::EMPTY_HEADER; TRAILER_COUNT_MAX];
-    match httparse::parse_headers(section, &mut slots) {
-        Ok(httparse::Status::Complete((end, parsed))) => {
-            if !section[..end].ends_with(b"\r\n\r\n") {
-                return Err(Refusal::BareLineFeed);
-            }
-            head.put_block(&section[..end - 2]);
-            take_fields(&section[..end], 0, 0, parsed, head)
-        }
-        Ok(httparse::Status::Partial) => Err(Refusal::NoColon), // not with the empty line in it
-        Err(error) => Err(diagnose(section, Start::Field, error)),
-    }
+    let end = fields(section, 0, 0, TRAILER_COUNT_MAX, head).map_err(|broken| diagnose(section, &broken))?;
+    head.put_block(&section[..end - 2]);
+    Ok(())
 }
 
-/// Enters the parsed fields of the complete `head_bytes` into the head, whose block begins at `block`. The line before the
-/// `first` field and the end have been looked at.
-fn take_fields(
-    head_bytes: &[u8],
-    first: usize,
-    block: usize,
-    parsed: &[httparse::Header<'_>],
-    head: &mut Head,
-) -> Result<(), Refusal> {
-    // One flag for all lines, looked at once: each line must end with CR LF, which httparse does not insist on.
-    let mut lines_end_well = true;
-    let mut names_fit = true;
-    head.fields.reserve(parsed.len());
-    for field in parsed {
-        let name = offset(head_bytes, field.name.as_bytes());
-        let value = offset(head_bytes, field.value);
-        let (name_end, value_end) = (name + field.name.len(), value + field.value.len());
-        lines_end_well &= name == first || head_bytes[..name].ends_with(b"\r\n");
-        names_fit &= field.name.len() <= usize::from(u16::MAX);
-        head.put_entry(Entry {
-            name_start: (name - block) as u32,
-            name_len: field.name.len() as u16,
-            known: Name::of_token(field.name.as_bytes()),
-            is_plain: value == name_end + 2 && head_bytes[name_end + 1] == b' ' && head_bytes[value_end] == b'\r',
-            value_start: (value - block) as u32,
-            value_len: field.value.len() as u32,
-        });
-    }
-    match (lines_end_well, names_fit) {
-        (true, true) => Ok(()),
-        (false, _) => Err(Refusal::BareLineFeed),
-        (true, false) => Err(Refusal::HeadTooLarge),
-    }
+/// A line that is not as it should be, or has no end yet.
+struct Broken {
+    kind: Kind,
+    at: usize,
 }
 
-/// Where a part of `whole`, as httparse returns them, begins in it.
-fn offset(whole: &[u8], part: &[u8]) -> usize {
-    part.as_ptr() as usize - whole.as_ptr() as usize
-}
-
-fn version(minor: u8) -> Version {
-    if minor == 0 { Version::Http10 } else { Version::Http11 }
-}
-
-/// What a parser expects first.
+/// What a line is, or should be.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Start {
+enum Kind {
     Request,
     Response,
     Field,
 }
 
+/// Where the words of a request line end.
+struct RequestLine {
+    method_end: usize,
+    target_end: usize,
+    version: Version,
+}
+
+/// What stands behind a target.
+const VERSION_BYTES: usize = b" HTTP/1.1\r\n".len();
+
+#[inline]
+fn request_line(window: &[u8], begin: usize) -> Result<RequestLine, Broken> {
+    let broken = || Broken { kind: Kind::Request, at: begin };
+    let method_len = window[begin..].iter().position(|byte| *byte == b' ').ok_or_else(broken)?;
+    let (method_end, target) = (begin + method_len, begin + method_len + 1);
+    let target_end =
+        first(window, target, |word| below(word, b'!') | same(word, b'#') | not_ascii(word) | same(word, DEL));
+    let version = match window[target_end..].first_chunk() {
+        Some(b" HTTP/1.1\r\n") => Version::Http11,
+        Some(b" HTTP/1.0\r\n") => Version::Http10,
+        _ => return Err(broken()),
+    };
+    if target_end == target || !is_token(&window[begin..method_end]) {
+        return Err(broken());
+    }
+    Ok(RequestLine { method_end, target_end, version })
+}
+
+/// What a status line says, and where its reason lies.
+struct StatusLine {
+    version: Version,
+    code: u16,
+    reason: usize,
+    reason_end: usize,
+}
+
+#[inline]
+fn status_line(window: &[u8]) -> Result<StatusLine, Broken> {
+    const CODE_END: usize = b"HTTP/1.1 200".len();
+    let broken = Broken { kind: Kind::Response, at: 0 };
+    let (minor, code, next) = match window {
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'0'..=b'1', b' ', a @ b'1'..=b'9', b, c, next, ..]
+            if b.is_ascii_digit() && c.is_ascii_digit() =>
+        {
+            let [a, b, c] = [a, b, c].map(|digit| u16::from(digit - b'0'));
+            (*minor, a * 100 + b * 10 + c, *next)
+        }
+        _ => return Err(broken),
+    };
+    let version = if minor == b'0' { Version::Http10 } else { Version::Http11 };
+    // Without a reason the space in front of it is often left out, too.
+    let reason = match next {
+        b' ' => CODE_END + 1,
+        b'\r' => CODE_END,
+        _ => return Err(broken),
+    };
+    let reason_end = text_end(window, reason);
+    if !window[reason_end..].starts_with(b"\r\n") {
+        return Err(broken);
+    }
+    Ok(StatusLine { version, code, reason, reason_end })
+}
+
+/// Enters the fields whose lines begin at `at` into the head, whose block begins at `block`. Returns where the empty line
+/// behind them ends.
+#[inline]
+fn fields(window: &[u8], mut at: usize, block: usize, most: usize, head: &mut Head) -> Result<usize, Broken> {
+    loop {
+        let name_end = first(window, at, |word| below(word, b' ') | same(word, b':'));
+        if window.get(name_end) != Some(&b':') {
+            let is_empty_line = window[at..].starts_with(b"\r\n");
+            return if is_empty_line { Ok(at + 2) } else { Err(Broken { kind: Kind::Field, at }) };
+        }
+        let mut value = name_end + 1;
+        while let Some(b' ' | b'\t') = window.get(value) {
+            value += 1;
+        }
+        let line_end = text_end(window, value);
+        let name = &window[at..name_end];
+        let known = Name::of_text(name);
+        let name_is_valid = known != Name::Other || (1..=NAME_BYTES_MAX).contains(&name.len()) && is_token(name);
+        if !name_is_valid || !window[line_end..].starts_with(b"\r\n") || head.fields.len() == most {
+            return Err(Broken { kind: Kind::Field, at });
+        }
+        let value_len = without_spaces_behind(&window[value..line_end]).len();
+        head.put_entry(Entry {
+            name_start: (at - block) as u32,
+            name_len: name.len() as u16,
+            known,
+            is_plain: value == name_end + 2 && window[name_end + 1] == b' ' && value + value_len == line_end,
+            value_start: (value - block) as u32,
+            value_len: value_len as u32,
+        });
+        at = line_end + 2;
+    }
+}
+
+const DEL: u8 = 0x7f;
+
+/// Where the first byte at or after `at` is that cannot be part of a value or reason; the end if there is none.
+#[inline]
+fn text_end(bytes: &[u8], mut at: usize) -> usize {
+    loop {
+        at = first(bytes, at, |word| below(word, b' ') | same(word, DEL));
+        if bytes.get(at) != Some(&b'\t') {
+            return at;
+        }
+        at += 1;
+    }
+}
+
+/// Where the first byte at or after `at` is that `marks` has a mark on; the end if there is none. Zeros must be marked.
+#[inline]
+fn first(bytes: &[u8], mut at: usize, marks: impl Fn(u64) -> u64) -> usize {
+    loop {
+        let rest = &bytes[at..];
+        let word = rest.first_chunk().copied().unwrap_or_else(|| {
+            let mut word = [0; 8];
+            word[..rest.len()].copy_from_slice(rest);
+            word
+        });
+        let marked = marks(u64::from_le_bytes(word));
+        if marked != 0 {
+            return at + (marked.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+}
+
+const ONES: u64 = u64::from_le_bytes([1; 8]);
+const HIGH_BITS: u64 = ONES << 7;
+
+/// Marks the bytes of a word that are below `limit`, which is 0x80 at most. Behind the first, others may be marked as well.
+#[inline]
+fn below(word: u64, limit: u8) -> u64 {
+    word.wrapping_sub(ONES * u64::from(limit)) & !word & HIGH_BITS
+}
+
+/// Marks the bytes that are this one. Behind the first, others may be marked as well.
+#[inline]
+fn same(word: u64, byte: u8) -> u64 {
+    below(word ^ (ONES * u64::from(byte)), 1)
+}
+
+/// Marks the bytes that are not ASCII.
+#[inline]
+fn not_ascii(word: u64) -> u64 {
+    word & HIGH_BITS
+}
+
+/// What follows from a broken line: a refusal if the head has its end, else more may have to come.
+#[cold]
+fn stop(window: &[u8], begin: usize, limit: usize, broken: &Broken, head: &mut Head) -> Result<Progress, Refusal> {
+    head.clear();
+    if has_empty_line(window, begin, begin) {
+        return Err(diagnose(window, broken));
+    }
+    wait(window, limit, broken.kind)
+}
+
 /// The head has no end yet: fine, unless it has had all the room it gets.
-fn wait(window: &[u8], limit: usize, start: Start) -> Result<Progress, Refusal> {
+fn wait(window: &[u8], limit: usize, kind: Kind) -> Result<Progress, Refusal> {
     if window.len() < limit {
         Ok(Progress::Partial)
-    } else if start == Start::Request && !window[2.min(limit)..].contains(&b'\n') {
+    } else if kind == Kind::Request && !window[2.min(limit)..].contains(&b'\n') {
         Err(Refusal::TargetTooLong)
     } else {
         Err(Refusal::HeadTooLarge)
@@ -235,72 +331,49 @@ fn has_empty_line(window: &[u8], from: usize, searched: usize) -> bool {
     false
 }
 
-/// Finds the rule that `httparse` saw broken, in a head that has its empty line. Slow and thorough: this head goes nowhere.
-fn diagnose(input: &[u8], start: Start, error: httparse::Error) -> Refusal {
-    let mut lines = input.split_inclusive(|byte| *byte == b'\n');
-    if start != Start::Field {
-        let line = lines.next().unwrap_or_default();
-        if let Some(refusal) = diagnose_line_end(line).or(match error {
-            httparse::Error::Version => Some(diagnose_version(line, start)),
-            httparse::Error::Status => Some(Refusal::Status),
-            httparse::Error::Token => Some(diagnose_request_line(line)),
-            _ => None,
-        }) {
-            return refusal;
-        }
-    }
-    for line in lines.take_while(|line| *line != b"\r\n" && *line != b"\n") {
-        if let Some(refusal) = diagnose_field(line) {
-            return refusal;
-        }
-    }
-    match error {
-        httparse::Error::TooManyHeaders => Refusal::TooManyFields,
-        httparse::Error::HeaderName => Refusal::FieldName,
-        httparse::Error::NewLine => Refusal::MalformedVersion, // every line ends well, so something stands behind it
-        _ => Refusal::FieldValue,
-    }
-}
-
-fn diagnose_line_end(line: &[u8]) -> Option<Refusal> {
-    match line {
-        [inner @ .., b'\r', b'\n'] => inner.contains(&b'\r').then_some(Refusal::BareCarriageReturn),
-        _ => Some(Refusal::BareLineFeed),
-    }
-}
-
-/// A version that is none is malformed; one that exists, or will, is only not ours.
-fn diagnose_version(line: &[u8], start: Start) -> Refusal {
-    let mut words = line.trim_ascii_end().split(|byte| *byte == b' ');
-    let (version, is_last) = (words.nth(2), words.next().is_none());
-    match version {
-        Some([b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']) if is_last => Refusal::Version,
-        _ if start == Start::Request => Refusal::MalformedVersion,
-        _ => Refusal::Version,
+/// The rule that a broken line with an end has broken.
+fn diagnose(window: &[u8], broken: &Broken) -> Refusal {
+    let line = window[broken.at..].split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
+    match (line, broken.kind) {
+        ([b' ' | b'\t', ..], Kind::Field) => Refusal::FoldedField,
+        ([line @ .., b'\r', b'\n'], _) if line.contains(&b'\r') => Refusal::BareCarriageReturn,
+        ([line @ .., b'\r', b'\n'], Kind::Request) => diagnose_request_line(line),
+        ([line @ .., b'\r', b'\n'], Kind::Response) => diagnose_status_line(line),
+        ([line @ .., b'\r', b'\n'], Kind::Field) => diagnose_field(line),
+        _ => Refusal::BareLineFeed,
     }
 }
 
 fn diagnose_request_line(line: &[u8]) -> Refusal {
-    let method_end = line.iter().position(|byte| *byte == b' ').unwrap_or(0);
-    if method_end == 0 || !is_token(&line[..method_end]) { Refusal::Method } else { Refusal::Target }
+    let mut words = line.split(|byte| *byte == b' ');
+    let (Some(method), Some(target)) = (words.next(), words.next()) else { return Refusal::Method };
+    let (version, is_last) = (words.next(), words.next().is_none());
+    if method.is_empty() || !is_token(method) {
+        return Refusal::Method;
+    }
+    match (target::check_bytes(target), version) {
+        (Err(refusal), _) => refusal,
+        (Ok(()), None) => Refusal::Target,
+        // A version that is none is malformed; one that exists, or will, is only not ours.
+        (Ok(()), Some([b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'])) if is_last => Refusal::Version,
+        (Ok(()), Some(_)) => Refusal::MalformedVersion,
+    }
 }
 
-fn diagnose_field(line: &[u8]) -> Option<Refusal> {
-    if matches!(line, [b' ' | b'\t', ..]) {
-        return Some(Refusal::FoldedField);
-    }
-    if let Some(refusal) = diagnose_line_end(line) {
-        return Some(refusal);
-    }
-    let line = &line[..line.len() - 2];
-    let Some(colon) = line.iter().position(|byte| *byte == b':') else {
-        return Some(Refusal::NoColon);
-    };
+fn diagnose_status_line(line: &[u8]) -> Refusal {
+    let is_ours = line.starts_with(b"HTTP/1.1 ") || line.starts_with(b"HTTP/1.0 ");
+    if is_ours { Refusal::Status } else { Refusal::Version }
+}
+
+fn diagnose_field(line: &[u8]) -> Refusal {
+    let Some(colon) = line.iter().position(|byte| *byte == b':') else { return Refusal::NoColon };
     let (name, value) = (&line[..colon], &line[colon + 1..]);
     match name {
-        [] => Some(Refusal::EmptyFieldName),
-        [inner @ .., b' ' | b'\t'] if is_token(super::head::trimmed(inner)) => Some(Refusal::SpaceBeforeColon),
-        _ if !is_token(name) => Some(Refusal::FieldName),
-        _ => (!is_text(value)).then_some(Refusal::FieldValue),
+        [] => Refusal::EmptyFieldName,
+        [inner @ .., b' ' | b'\t'] if is_token(super::head::trimmed(inner)) => Refusal::SpaceBeforeColon,
+        _ if !is_token(name) => Refusal::FieldName,
+        _ if !is_text(value) => Refusal::FieldValue,
+        _ if name.len() > NAME_BYTES_MAX => Refusal::HeadTooLarge,
+        _ => Refusal::TooManyFields,
     }
 }
