@@ -1,6 +1,6 @@
 //! One head, of a request or a response: a flat list of fields over one byte buffer, reused from message to message.
 
-use super::name::{Name, NameSet};
+use super::name::{Name, NameSet, is_same_text};
 use super::refusal::Refusal;
 
 /// What a method means to the router.
@@ -244,7 +244,7 @@ impl Head {
     /// Whether `Connection` says that and nothing else, as with most instances that say anything.
     fn says_keep_alive(&self) -> bool {
         !self.repeats(Name::Connection)
-            && self.value(Name::Connection).is_some_and(|value| value.eq_ignore_ascii_case(b"keep-alive"))
+            && self.value(Name::Connection).is_some_and(|value| is_same_text(b"keep-alive", value))
     }
 
     /// Makes it a request of HTTP/1.1, keeping the fields.
@@ -327,6 +327,7 @@ impl Head {
     ///
     /// # Errors
     /// As [`push`](Self::push); `EmptyFieldName` for `Other`.
+    #[inline]
     pub fn push_known(&mut self, name: Name, value: &[u8]) -> Result<(), Refusal> {
         if name == Name::Other {
             return Err(Refusal::EmptyFieldName);

@@ -155,7 +155,7 @@ const _: () = assert!(ALL.len() <= 64, "NameSet has 64 bits");
 /// Whether a text differs from a known spelling in case only, in words that may overlap. Bit 5 is all that the cases of a
 /// letter differ in, and what the other bytes of known spellings (digits and hyphens) become by it is in no text.
 #[inline]
-fn is_same_text(spelling: &[u8], text: &[u8]) -> bool {
+pub(super) fn is_same_text(spelling: &[u8], text: &[u8]) -> bool {
     const CASE: u64 = 0x2020_2020_2020_2020;
     if spelling.len() != text.len() {
         return false;
