@@ -327,7 +327,7 @@ impl Head {
     ///
     /// # Errors
     /// As [`push`](Self::push); `EmptyFieldName` for `Other`.
-    #[inline]
+    #[inline(always)] // the name, and often the length of the value, are constants to whoever calls it
     pub fn push_known(&mut self, name: Name, value: &[u8]) -> Result<(), Refusal> {
         if name == Name::Other {
             return Err(Refusal::EmptyFieldName);
@@ -561,6 +561,7 @@ impl Head {
         start
     }
 
+    #[inline]
     fn check_line(&self, name: &str, value: &[u8], value_size: usize) -> Result<(), Refusal> {
         if !is_text(value) {
             return Err(Refusal::FieldValue);
