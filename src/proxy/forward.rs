@@ -194,6 +194,11 @@ impl Sending<'_> {
                 ProxyError::EndpointTimeout
             }));
         }
+        if !self.sent {
+            // A body is on its way, and may take its time.
+            client.link.rest();
+            instance.rest();
+        }
         Poll::Pending
     }
 
@@ -290,6 +295,8 @@ pub async fn exchange_bodies(
             let cause = if client_stalled { ProxyError::ClientGone } else { ProxyError::Endpoint(Cause::Stalled) };
             return Poll::Ready(Err(cause));
         }
+        client.link.rest();
+        instance.rest();
         Poll::Pending
     })
     .await

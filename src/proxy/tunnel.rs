@@ -46,6 +46,8 @@ pub async fn carry(client: &mut Client, instance: &mut Link, idle: Duration) -> 
             moved = now_moved;
             client.patience.set(idle);
         }
+        client.link.rest();
+        instance.rest();
         client.patience.poll_elapsed(cx).map(|_| TunnelEnd::Idle)
     })
     .await
@@ -77,11 +79,10 @@ impl Direction {
                 ready!(to.poll_finish(cx)).map_err(to_failed)?;
                 self.finished = true;
             } else {
-                // Before waiting for more: what is written shall not wait with us, and neither shall the memory.
+                // Before waiting for more: what is written shall not wait with us.
                 if let Poll::Ready(Err(error)) = to.poll_flush(cx) {
                     return Poll::Ready(Err(to_failed(error)));
                 }
-                from.input.release();
                 ready!(from.poll_fill_for(cx, to)).map_err(from_failed)?;
             }
         }
