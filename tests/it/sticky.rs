@@ -120,6 +120,7 @@ async fn a_session_goes_elsewhere_while_its_instance_is_full() {
     assert_eq!(response.text(), "free");
     gate.open();
     assert_eq!(pending.response().await.text(), "full");
+    router.until_metric("weighbridge_requests_in_flight", |count| count == 0.0).await;
     let response = router.get("shop.test/").cookie("JSESSIONID=1; __VCAP_ID__=full").await;
     assert_eq!(response.text(), "full");
 }
