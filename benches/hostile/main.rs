@@ -1,88 +1,142 @@
 //! Two thousand clients that hang on (silent ones, slow heads, slow readers) while others ask as usual: what the others
-//! notice, and what each who hangs on costs. `cargo bench --bench hostile`; the router is a process of its own.
+//! notice, and what each who hangs on costs. `cargo bench --bench hostile`; needs `taskset` and two cores. The router has one
+//! of them; those who hang on, the instances and the visitors are processes of their own on the other.
 
-mod clients;
+mod crowd;
+mod instance;
+#[path = "../scale/router.rs"]
+#[allow(dead_code, reason = "it is shared")]
+mod process;
 mod router;
+mod visitors;
 
+use std::io::{self, BufRead, BufReader};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use clients::{Hanging, Kind, visit};
-use router::Router;
+use crowd::Kind;
+use process::{Process, Router};
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::time::sleep;
+use visitors::{Noticed, visit};
 
 /// Clients that hang on at once.
 const HANGING: usize = 2_000;
 /// Requests per second of the others, all together.
 const RATE: u32 = 500;
 /// How long each measurement takes.
-const PHASE: Duration = Duration::from_secs(8);
+const PHASE: Duration = Duration::from_secs(5);
 /// Quiet and disturbed take turns that often, so that whatever else the machine does hits both.
 const ROUNDS: usize = 3;
+/// Of the router, and of everybody else.
+const CORES: [usize; 2] = [0, 1];
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() {
-    // As a test binary it is asked to list or run tests; there are none.
-    if std::env::args().any(|argument| argument == "--list" || argument == "--test") {
-        return;
-    }
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     router::raise_descriptors();
-    let instance = clients::instance().await;
-    let router = Router::start(instance);
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    let done = runtime.and_then(|runtime| match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => runtime.block_on(run()),
+        ["--instance"] => runtime.block_on(instance::serve()),
+        ["--crowd", kind, to] => {
+            runtime.block_on(crowd::hang_on(kind.parse()?, to.parse().map_err(io::Error::other)?, HANGING))
+        }
+        _ => Err(io::Error::other("there are no options")),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> io::Result<()> {
+    let ours =
+        Command::new("taskset").args(["-cp", &CORES[1].to_string(), &std::process::id().to_string()]).output()?;
+    if !ours.status.success() {
+        return Err(io::Error::other("this needs two cores and `taskset`"));
+    }
+    let ((_visited, visited), (_hung, hung)) = (start(&["--instance"])?, start(&["--instance"])?);
+    let route = |host: &str, port: &str| {
+        format!("[[route]]\nhost = \"{host}\"\ninstances = [{{ host = \"127.0.0.1\", port = {port} }}]\n")
+    };
+    let folder = tempfile::tempdir()?;
+    let settings = format!("{}{}", route("shop.test", &visited), route("hung.test", &hung));
+    let router = Router::start(CORES[0], &settings, folder.path())?;
     router.ready().await;
-    visit(router.address, RATE, Duration::from_secs(2)).await; // warm
+    visit(router.http, RATE, Duration::from_secs(2)).await; // warm
     println!("{HANGING} hanging clients, {RATE} requests/s beside them, {ROUNDS} rounds of {PHASE:?} each\n");
     println!(
-        "| clients that hang on | p50 quiet | p50 disturbed | p99 quiet | p99 disturbed | failed | KiB each | descriptors |"
+        "| clients that hang on | p50 µs quiet | as they come | while they hang on | p99 µs quiet | as they come \
+         | while they hang on | failed | KiB each | of the kernel, all ends | descriptors |"
     );
-    println!("|---|--:|--:|--:|--:|--:|--:|--:|");
+    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     let begin = router.memory_kib();
-    for kind in [Kind::Silent, Kind::SlowHead, Kind::SlowRead, Kind::SlowBody] {
-        round(&router, kind).await;
+    for kind in Kind::ALL {
+        measure(&router, kind).await?;
     }
     router.until_connections_are_few().await;
-    visit(router.address, RATE, Duration::from_secs(2)).await;
+    visit(router.http, RATE, Duration::from_secs(2)).await;
     println!(
         "\nmemory {} MiB at the beginning, {} MiB afterwards; open descriptors {}; connections of clients {}",
         begin / 1024,
         router.memory_kib() / 1024,
         router.descriptors(),
-        router.metric("weighbridge_connections_open").await,
+        router.connections().await,
     );
+    Ok(())
+}
+
+/// This program with other arguments, and the first line it prints.
+fn start(arguments: &[&str]) -> io::Result<(Process, String)> {
+    let mut child =
+        Command::new(std::env::current_exe()?).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let output = child.stdout.take().ok_or_else(|| io::Error::other("no output"))?;
+    let process = Process(child);
+    let mut line = String::new();
+    BufReader::new(output).read_line(&mut line)?;
+    Ok((process, line.trim().to_owned()))
 }
 
 /// Measures one kind and prints its line.
-async fn round(router: &Router, kind: Kind) {
-    let (mut quiet, mut disturbed, mut failed) = (Vec::new(), Vec::new(), 0);
-    let (mut each_kib, mut descriptors) = (0, 0);
+async fn measure(router: &Router, kind: Kind) -> io::Result<()> {
+    let mut noticed: [Vec<Noticed>; 3] = Default::default();
+    let (mut each, mut kernel_each, mut descriptors) = (0.0, 0.0, 0);
     for _ in 0..ROUNDS {
-        let calm = visit(router.address, RATE, PHASE).await;
-        let before = router.memory_kib();
-        let hanging = Hanging::begin(kind, router.address, HANGING).await;
-        let busy = visit(router.address, RATE, PHASE).await;
-        each_kib = each_kib.max(router.memory_kib().saturating_sub(before) * 10 / HANGING as u64);
+        noticed[0].push(visit(router.http, RATE, PHASE).await);
+        let before = (router.memory_kib(), router::kernel_kib());
+        let to = router.http.to_string();
+        let coming = tokio::task::spawn_blocking(move || start(&["--crowd", kind.name(), &to]));
+        noticed[1].push(visit(router.http, RATE, PHASE).await);
+        let (crowd, _) = coming.await.map_err(io::Error::other)??;
+        noticed[2].push(visit(router.http, RATE, PHASE).await);
+        let holding = router.connections().await;
+        assert!(holding > HANGING / 2, "{holding} of {HANGING} hang on");
+        let share = |now: u64, before: u64| now.saturating_sub(before) as f64 / HANGING as f64;
+        each = f64::max(each, share(router.memory_kib(), before.0));
+        kernel_each = f64::max(kernel_each, share(router::kernel_kib(), before.1));
         descriptors = descriptors.max(router.descriptors());
-        assert!(hanging.holding() > HANGING / 2, "{} of {HANGING} hang on", hanging.holding());
-        hanging.end().await;
+        drop(crowd);
         router.until_connections_are_few().await;
         sleep(Duration::from_secs(1)).await;
-        failed += calm.failed + busy.failed;
-        quiet.push((calm.p50, calm.p99));
-        disturbed.push((busy.p50, busy.p99));
     }
-    let median = |mut of: Vec<Duration>| {
-        of.sort_unstable();
-        of[of.len() / 2].as_micros()
+    let failed: usize = noticed.iter().flatten().map(|noticed| noticed.failed).sum();
+    let median = |phase: usize, of: fn(&Noticed) -> Duration| {
+        let mut all: Vec<Duration> = noticed[phase].iter().map(of).collect();
+        all.sort_unstable();
+        all[all.len() / 2].as_micros()
     };
-    let (q50, q99): (Vec<_>, Vec<_>) = quiet.into_iter().unzip();
-    let (d50, d99): (Vec<_>, Vec<_>) = disturbed.into_iter().unzip();
     println!(
-        "| {} | {} µs | {} µs | {} µs | {} µs | {failed} | {}.{} | {descriptors} |",
+        "| {} | {} | {} | {} | {} | {} | {} | {failed} | {each:.1} | {kernel_each:.0} | {descriptors} |",
         kind.name(),
-        median(q50),
-        median(d50),
-        median(q99),
-        median(d99),
-        each_kib / 10,
-        each_kib % 10,
+        median(0, |noticed| noticed.p50),
+        median(1, |noticed| noticed.p50),
+        median(2, |noticed| noticed.p50),
+        median(0, |noticed| noticed.p99),
+        median(1, |noticed| noticed.p99),
+        median(2, |noticed| noticed.p99),
     );
+    Ok(())
 }
