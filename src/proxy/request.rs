@@ -133,7 +133,7 @@ async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &
     }
     let mut now = worker.now();
     let mut door = Door::default();
-    let (pool, limits, mut upload, wanted, mut endpoint) = loop {
+    let (mut pool, limits, mut upload, wanted, mut endpoint) = loop {
         let pool = route(worker, request)?;
         trip.pool = Some(pool.clone());
         let limits = settings.for_route(&pool.settings);
@@ -196,6 +196,10 @@ async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &
                     Retry::OtherEndpoint | Retry::Never => return Err(error),
                 }
                 upload.rewind();
+                if let Some(newer) = as_of_now(worker, request) {
+                    pool = newer;
+                    trip.pool = Some(pool.clone());
+                }
                 endpoint = choose(worker, &pool, &wanted, &settings, &tried, now)?;
             }
         }
@@ -213,6 +217,12 @@ fn route(worker: &Worker, request: &Head) -> Result<Arc<Pool>, ProxyError> {
         Found::Empty(_) => Err(ProxyError::NoEndpoints),
         Found::Nothing => Err(ProxyError::UnknownRoute),
     })
+}
+
+/// The pool for another attempt: who has come since the request began may answer it, who has gone is not asked again.
+/// `None` if there is nobody any more; the request then stays with those it began with.
+fn as_of_now(worker: &Worker, request: &Head) -> Option<Arc<Pool>> {
+    route(worker, request).ok().filter(|pool| pool.asleep().is_none())
 }
 
 /// Whether the app of a picked endpoint is as awake as the snapshot says.

@@ -5,7 +5,7 @@ use crate::harness::answer::{self, Answer, Gate, Step};
 use crate::harness::instance::{self, BlackHole, Instance, Plan};
 use crate::harness::message::Message;
 use crate::harness::router::{self, Router};
-use crate::harness::{bus, in_time, pattern, secs};
+use crate::harness::{bus, eventually, in_time, pattern, secs};
 
 /// A router with these instances of shop.test.
 async fn shop<const N: usize>(settings: &str, plans: [Plan; N]) -> (Router, [Instance; N]) {
@@ -85,6 +85,25 @@ async fn an_idempotent_request_is_tried_elsewhere_when_an_instance_closes_early(
         }
         assert_eq!(alive.answered(), 20);
     }
+}
+
+#[tokio::test]
+async fn an_instance_that_came_since_the_request_began_may_answer_it() {
+    let gate = Gate::closed();
+    let leaving = instance::serving("shop.test").answering(Answer::new().until(&gate).then(Step::Close));
+    let bus = bus::embedded().await;
+    let router = router::on(&bus).await;
+    let leaving = leaving.on(&bus).await;
+    router.until(|r| r.knows("shop.test")).await;
+    let asked = tokio::spawn(router.get("shop.test/").sent());
+    eventually("the request is with the one that leaves", || leaving.begun() == 1).await;
+    let _fresh = good().on(&bus).await;
+    router.until(|r| r.instances_of("shop.test") == 2).await;
+    leaving.unregister(&bus).await;
+    router.until(|r| r.instances_of("shop.test") == 1).await;
+    gate.open();
+    assert_eq!(in_time("an answer", asked).await.expect("no panic").status(), 200);
+    assert_eq!(leaving.begun(), 1);
 }
 
 #[tokio::test]
