@@ -34,7 +34,7 @@ pub use self::sessions::{Open, Opening, Room, Sessions};
 use self::client_stream::Asked;
 use self::pulse::Pulse;
 use self::streams::Streams;
-use self::wire::{How, Side, Tap, Wire};
+use self::wire::{How, Outlet, Side, Tap, Wire};
 use super::connection::{self, Facts};
 use super::connections;
 use super::error::Cause;
@@ -90,7 +90,8 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, unread: Vec<u8>, facts: F
         .max_local_error_reset_streams(Some(RESETS_OURS_MAX))
         .enable_connect_protocol();
     let mut patience = Patience::new(&worker.clock, settings.timeouts.header_read);
-    let mut agreeing = pin!(builder.handshake(Wire::new(stream, unread, tap.clone())));
+    let (wire, outlet) = Wire::new(stream, unread, tap.clone());
+    let mut agreeing = pin!(builder.handshake(wire));
     let connection = match patience.limit(|cx| agreeing.as_mut().poll(cx)).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
@@ -103,8 +104,19 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, unread: Vec<u8>, facts: F
     patience.set(settings.timeouts.header_read);
     let idle = settings.timeouts.client_idle;
     let streams = Streams::new(&worker.clock);
-    let mut served =
-        Served { worker, connection, tap, facts, patience, idle, streams, said_goodbye: false, ended: false, timed: 0 };
+    let mut served = Served {
+        worker,
+        connection,
+        outlet,
+        tap,
+        facts,
+        patience,
+        idle,
+        streams,
+        said_goodbye: false,
+        ended: false,
+        timed: 0,
+    };
     let mut pulse = served.connection.ping_pong().map(|pings| Pulse::new(pings, &served.worker.clock));
     poll_fn(|cx| {
         if served.poll(cx, &open).is_ready() {
@@ -123,6 +135,7 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, unread: Vec<u8>, facts: F
 struct Served {
     worker: Rc<Worker>,
     connection: Connection<Wire, Bytes>,
+    outlet: Outlet,
     tap: Rc<Tap>,
     facts: Facts,
     patience: Patience,
@@ -137,8 +150,15 @@ struct Served {
 }
 
 impl Served {
-    /// Begins what is asked for. Ready when the connection has ended, or has rested for too long.
+    /// Begins what is asked for and sends what there is. Ready when the connection has ended, or has rested for too long.
     fn poll(&mut self, cx: &mut Context<'_>, open: &connections::Open) -> Poll<()> {
+        if self.poll_turn(cx, open).is_ready() || matches!(self.outlet.poll_flush(cx), Poll::Ready(Err(_))) {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>, open: &connections::Open) -> Poll<()> {
         loop {
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, answer)))) => self.begin(request, answer),

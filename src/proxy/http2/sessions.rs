@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::instance_stream::InstanceStream;
 use super::pulse::Pulse;
 use super::streams::{Counted, Streams};
-use super::wire::{Side, Tap, Wire};
+use super::wire::{Outlet, Side, Tap, Wire};
 use super::{CONNECTION_WINDOW, HEADER_LIST_MAX, SEND_BUFFER, STREAM_WINDOW};
 use crate::domain::moment::Moment;
 use crate::proxy::error::Cause;
@@ -131,8 +131,8 @@ impl Sessions {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buffer_size(SEND_BUFFER)
             .max_header_list_size(HEADER_LIST_MAX);
+        let (wire, outlet) = Wire::new(stream, Vec::new(), watched.clone());
         let mut greeting = pin!(async {
-            let wire = Wire::new(stream, Vec::new(), watched.clone());
             let (requests, mut connection) = builder.handshake(wire).await.map_err(|_| Cause::NotHttp2)?;
             poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
                 _ if watched.is_greeted() => Poll::Ready(Ok(())),
@@ -147,7 +147,7 @@ impl Sessions {
         let session = Session { requests, streams: Streams::new(clock), secure };
         let taken = session.stream();
         opening.place.sessions.borrow_mut().push(session);
-        Ok((taken, Open { connection, tap }))
+        Ok((taken, Open { connection, outlet, tap }))
     }
 
     /// Closes what has rested for too long or was closed by the instance.
@@ -214,6 +214,7 @@ impl Taken {
 #[derive(Debug)]
 pub struct Open {
     connection: Connection<Wire, Bytes>,
+    outlet: Outlet,
     tap: Rc<Tap>,
 }
 
@@ -222,7 +223,7 @@ impl Open {
     /// instance ends it, or does not answer.
     pub async fn drive(self, counted: OpenUpstream, clock: Present) {
         let _counted = counted;
-        let Open { mut connection, tap } = self;
+        let Open { mut connection, outlet, tap } = self;
         let Some(mut pulse) = connection.ping_pong().map(|pings| Pulse::new(pings, &clock)) else { return };
         let ended = poll_fn(|cx| {
             if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
@@ -231,7 +232,10 @@ impl Open {
             match (tap.violation(), tap.flood()) {
                 (Some(violation), _) => Poll::Ready(Err(violation.into())),
                 (None, Some(_)) => Poll::Ready(Err(Reason::ENHANCE_YOUR_CALM.into())),
-                (None, None) => pulse.poll_dead(cx, tap.received()).map(Ok),
+                (None, None) => match outlet.poll_flush(cx) {
+                    Poll::Ready(Err(_)) => Poll::Ready(Ok(())), // whoever reads or writes is told
+                    Poll::Ready(Ok(())) | Poll::Pending => pulse.poll_dead(cx, tap.received()).map(Ok),
+                },
             }
         })
         .await;

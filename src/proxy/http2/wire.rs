@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -27,6 +27,9 @@ const EARNED_BY_MESSAGE: u32 = 4;
 
 /// Streams that a client may reset at once, and how many more a second. Every one that it lets us finish earns another.
 const RESETS: Allowance = Allowance { most: 200, a_second: 20 };
+
+/// Bytes of several streams that leave together: two full frames of data, or many small ones.
+const GATHERED_MAX: usize = 36 * 1024;
 
 /// Bytes that are read and thrown away at the end of a connection.
 const UNREAD_MAX: usize = 1024 * 1024;
@@ -273,78 +276,98 @@ impl Bucket {
     }
 }
 
-/// A connection under a tap. What was read from it before it was known to be HTTP/2 comes first.
+/// A connection under a tap, as h2 has it.
 #[derive(Debug)]
-pub(super) struct Wire {
+pub(super) struct Wire(Rc<RefCell<Line>>);
+
+/// The same connection, for whoever drives h2. From the first flush on, what h2 writes is gathered and leaves once per turn:
+/// by itself h2 would send each piece of data on its own, however many streams have some.
+#[derive(Debug)]
+pub(super) struct Outlet(Rc<RefCell<Line>>);
+
+#[derive(Debug)]
+struct Line {
     stream: Stream,
+    /// What was read from it before it was known to be HTTP/2 comes first.
     unread: Vec<u8>,
     at: usize,
+    /// Written and not yet sent.
+    output: Vec<u8>,
+    sent: usize,
+    gathers: bool,
     tap: Rc<Tap>,
 }
 
 impl Wire {
-    pub(super) fn new(stream: Stream, unread: Vec<u8>, tap: Rc<Tap>) -> Wire {
-        Wire { stream, unread, at: 0, tap }
+    pub(super) fn new(stream: Stream, unread: Vec<u8>, tap: Rc<Tap>) -> (Wire, Outlet) {
+        let line = Line { stream, unread, at: 0, output: Vec::new(), sent: 0, gathers: false, tap };
+        let line = Rc::new(RefCell::new(line));
+        (Wire(line.clone()), Outlet(line))
     }
 }
 
-impl AsyncRead for Wire {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if this.tap.violation().is_some() {
+impl Outlet {
+    /// Sends what h2 has written. To be called at the end of each turn.
+    ///
+    /// # Errors
+    /// When the connection has failed.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let line = &mut *self.0.borrow_mut();
+        line.gathers = true;
+        if line.output.is_empty() { Poll::Ready(Ok(())) } else { line.poll_flush(cx) }
+    }
+}
+
+impl Line {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.tap.violation().is_some() {
             return Poll::Pending; // whoever drives the connection ends it
         }
         let before = buffer.filled().len();
-        if this.at < this.unread.len() {
-            let count = buffer.remaining().min(this.unread.len() - this.at);
-            buffer.put_slice(&this.unread[this.at..this.at + count]);
-            this.at += count;
-            if this.at == this.unread.len() {
-                (this.unread, this.at) = (Vec::new(), 0);
+        if self.at < self.unread.len() {
+            let count = buffer.remaining().min(self.unread.len() - self.at);
+            buffer.put_slice(&self.unread[self.at..self.at + count]);
+            self.at += count;
+            if self.at == self.unread.len() {
+                (self.unread, self.at) = (Vec::new(), 0);
             }
         } else {
-            ready!(this.stream.poll_read_into(cx, buffer))?;
+            ready!(self.stream.poll_read_into(cx, buffer))?;
         }
         let came = buffer.filled().len() - before;
-        let fit = this.tap.came(&buffer.filled()[before..]);
+        let fit = self.tap.came(&buffer.filled()[before..]);
         buffer.set_filled(before + fit);
         // Nothing would be taken for the end of the stream.
         if fit == 0 && came > 0 { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
-}
 
-impl AsyncWrite for Wire {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let count = ready!(self.stream.poll_write(cx, bytes))?;
-        self.tap.went(&bytes[..count]);
-        Poll::Ready(Ok(count))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let count = ready!(self.stream.poll_write_vectored(cx, bytes))?;
-        let mut left = count;
-        for slice in bytes {
-            let sent = left.min(slice.len());
-            self.tap.went(&slice[..sent]);
-            left -= sent;
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.output.len() + bytes.len() > GATHERED_MAX && !self.output.is_empty() {
+            ready!(self.poll_flush(cx))?;
         }
-        Poll::Ready(Ok(count))
+        if self.output.capacity() == 0 {
+            self.output.reserve(GATHERED_MAX);
+        }
+        self.output.extend_from_slice(bytes);
+        self.tap.went(bytes);
+        Poll::Ready(Ok(bytes.len()))
     }
 
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Sends all, and keeps no memory then.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.output.len() {
+            match ready!(self.stream.poll_write(cx, &self.output[self.sent..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.sent += count,
+            }
+        }
+        (self.output, self.sent) = (Vec::new(), 0);
         self.stream.poll_flush(cx)
     }
 
     /// What has come and nobody reads would make a reset of the end, and that can take our goodbye away.
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_flush(cx))?;
         ready!(self.stream.poll_shutdown(cx))?;
         let mut room = [0; 4096];
         for _ in 0..UNREAD_MAX / room.len() {
@@ -355,6 +378,27 @@ impl AsyncWrite for Wire {
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.borrow_mut().poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let line = &mut *self.0.borrow_mut();
+        if line.gathers { Poll::Ready(Ok(())) } else { line.poll_flush(cx) }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().poll_shutdown(cx)
     }
 }
 
