@@ -9,7 +9,11 @@ macro_rules! known_names {
         #[allow(missing_docs)]
         pub enum Name { Other, $($variant),* }
 
-        const ALL: &[Name] = &[Name::Other, $(Name::$variant),*];
+        impl Name {
+            /// All of them, in the order of their numbers; the first is `Other`.
+            pub const ALL: &[Name] = &[Name::Other, $(Name::$variant),*];
+        }
+
         const SPELLINGS: &[&str] = &["", $($spelling),*];
         const BEGINNINGS: &[&str] = &[": ", $(concat!($spelling, ": ")),*];
     };
@@ -150,7 +154,7 @@ impl NameSet {
     }
 }
 
-const _: () = assert!(ALL.len() <= 64, "NameSet has 64 bits");
+const _: () = assert!(Name::ALL.len() <= 64, "NameSet has 64 bits");
 
 /// Whether a text differs from a known spelling in case only, in words that may overlap. Bit 5 is all that the cases of a
 /// letter differ in, and what the other bytes of known spellings (digits and hyphens) become by it is in no text.
@@ -204,12 +208,12 @@ static TABLE: [Name; 1 << SLOT_BITS] = match fill(MULTIPLIER) {
 const fn fill(multiplier: u32) -> Option<[Name; 1 << SLOT_BITS]> {
     let mut table = [Name::Other; 1 << SLOT_BITS];
     let mut index = 1;
-    while index < ALL.len() {
+    while index < Name::ALL.len() {
         let slot = slot(SPELLINGS[index].as_bytes(), multiplier);
         if !matches!(table[slot], Name::Other) {
             return None;
         }
-        table[slot] = ALL[index];
+        table[slot] = Name::ALL[index];
         index += 1;
     }
     Some(table)
@@ -221,7 +225,7 @@ mod tests {
 
     #[test]
     fn every_known_name_is_found_in_any_case() {
-        for &name in &ALL[1..] {
+        for &name in &Name::ALL[1..] {
             let spelling = name.spelling();
             assert_eq!(Name::of(spelling.as_bytes()), name);
             assert_eq!(Name::of(spelling.to_ascii_lowercase().as_bytes()), name);
@@ -234,7 +238,7 @@ mod tests {
         for name in ["", "x", "Hos", "Hosts", "H0st", "Content_Length", "Transfer-Encodin\u{7}", "X-Forwarded-Foo"] {
             assert_eq!(Name::of(name.as_bytes()), Name::Other, "{name:?}");
         }
-        for &name in &ALL[1..] {
+        for &name in &Name::ALL[1..] {
             // CR and hyphen differ in bit 5 only, like the cases of a letter.
             let twisted: Vec<u8> = name.spelling().bytes().map(|b| if b == b'-' { b'\r' } else { b }).collect();
             assert_eq!(Name::of(&twisted) == name, twisted == name.spelling().as_bytes());

@@ -45,7 +45,7 @@ pub struct Client {
     /// Who it is.
     pub address: IpAddr,
     /// The same as text, since every request says it.
-    pub address_text: Box<str>,
+    pub address_text: Rc<str>,
     /// Where it came from.
     pub peer: SocketAddr,
     /// Whether it came over TLS.
@@ -53,7 +53,7 @@ pub struct Client {
     /// Whether the PROXY protocol may still say who it is.
     pub may_be_introduced: bool,
     /// The certificate it has shown: DER in Base64.
-    pub certificate: Option<Box<str>>,
+    pub certificate: Option<Rc<str>>,
     /// Its place among the connections of the same client, where those are limited.
     place: Option<Place>,
 }
@@ -103,9 +103,9 @@ const IDLE_MIN: Duration = Duration::from_secs(1);
 pub struct Facts {
     peer: SocketAddr,
     address: IpAddr,
-    address_text: Box<str>,
+    address_text: Rc<str>,
     secure: bool,
-    certificate: Option<Box<str>>,
+    certificate: Option<Rc<str>>,
 }
 
 impl Facts {

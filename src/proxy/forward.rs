@@ -20,7 +20,7 @@ use crate::domain::balance::Outcome;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::moment::Moment;
 use crate::domain::table::snapshot::Pool;
-use crate::http1::{Framing, Head, Name, Progress, Refusal, Version, framing, parse, write};
+use crate::http1::{Framing, Head, Name, Progress, Refusal, Version, framing, parse};
 
 /// How long a client that has closed its sending side is believed before it is asked whether it still listens, and how
 /// often that is looked at again.
@@ -147,7 +147,7 @@ impl Sending<'_> {
         }
         headers::interim_towards_client(response, self.settings).map_err(unfit)?;
         if client.version == Version::Http11 {
-            write::response(response, client.link.out());
+            client.link.answer(response).map_err(|_| ProxyError::ClientGone)?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use tokio::time::{Sleep, sleep_until};
 use super::buffers::{Buffer, BufferPool};
 use super::stream::{self, Stream};
 use crate::domain::moment::Moment;
+use crate::http1::{Head, write};
 use crate::runtime::clock::Present;
 use crate::telemetry::metrics::OpenUpstream;
 
@@ -149,6 +150,21 @@ impl Link {
     /// Sends `output`.
     pub async fn flush(&mut self) -> io::Result<()> {
         poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// Answers with `head`: text in `output`, or where heads are not text at once. Tells how many bytes were written.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub fn answer(&mut self, head: &Head) -> io::Result<usize> {
+        if self.is_flushed()
+            && let Some(answered) = self.stream.answer(head)
+        {
+            return answered.map(|()| 0);
+        }
+        let before = self.out().len();
+        write::response(head, &mut self.output);
+        Ok(self.output.len() - before)
     }
 
     /// Sends `output` and then `bytes`; ready with how many of `bytes` were taken (at least one, unless there are none).

@@ -503,9 +503,9 @@ impl Delivery<'_> {
         let keep_alive = self.keeps_client(client, &upload, response, framing);
         let reframe = forward::reframe(response, framing, client.version);
         self.dress(client, response, in_flight.endpoint(), trip, keep_alive)?;
-        self.write_head(client, response, trip);
-        count(in_flight.pool(), trip.status);
-
+        if !self.answer(client, response, &in_flight, trip) {
+            return Ok(After::Abort);
+        }
         let mut download = Download::new(framing, reframe);
         let idle = self.limits.idle_body;
         let delivered = forward::exchange_bodies(client, &mut instance, &mut upload, &mut download, idle).await;
@@ -534,8 +534,9 @@ impl Delivery<'_> {
     ) -> Result<After, ProxyError> {
         let unfit = |refusal| ProxyError::Endpoint(Cause::BadResponse(refusal));
         headers::towards_client(response, &trip.request_id, self.settings).map_err(unfit)?;
-        self.write_head(client, response, trip);
-        count(in_flight.pool(), trip.status);
+        if !self.answer(client, response, &in_flight, trip) {
+            return Ok(After::Abort);
+        }
         self.worker.metrics.tunnel_opened();
         trip.usage.iter_mut().for_each(|usage| usage.became_tunnel());
         let end = tunnel::carry(client, &mut instance, self.settings.timeouts.tunnel_idle).await;
@@ -549,11 +550,20 @@ impl Delivery<'_> {
         Ok(After::Abort)
     }
 
-    fn write_head(&self, client: &mut Client, response: &Head, trip: &mut Trip) {
-        let written = client.link.out().len();
-        write::response(response, client.link.out());
-        trip.head_bytes = (client.link.out().len() - written) as u64;
+    /// Passes the head on; false: the client is gone.
+    fn answer(&self, client: &mut Client, response: &Head, in_flight: &InFlight, trip: &mut Trip) -> bool {
         trip.status = response.status();
+        count(in_flight.pool(), trip.status);
+        match client.link.answer(response) {
+            Ok(written) => {
+                trip.head_bytes = written as u64;
+                true
+            }
+            Err(_) => {
+                trip.broken(ProxyError::ClientGone);
+                false
+            }
+        }
     }
 
     /// Whether the client's connection can carry another request after this one, as far as can be known now.

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
 use super::http2::{ClientStream, InstanceStream};
+use crate::http1::Head;
 
 /// Bytes that the kernel takes for a peer beyond those on their way to it. Without a limit it takes megabytes for each who
 /// does not read, and once all sockets together have taken what the machine allows, packets of everybody are dropped.
@@ -107,6 +108,17 @@ impl Stream {
             Stream::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
             Stream::Http2Client(stream) => stream.poll_write(cx, bytes),
             Stream::Http2Instance(stream) => stream.poll_write(cx, bytes),
+        }
+    }
+
+    /// Says a response head, where heads are not text.
+    ///
+    /// # Errors
+    /// When the client is gone. `None`: it is to be written.
+    pub fn answer(&mut self, head: &Head) -> Option<io::Result<()>> {
+        match self {
+            Stream::Http2Client(stream) => Some(stream.answer(head)),
+            Stream::Plain(_) | Stream::Tls(_) | Stream::Http2Instance(_) => None,
         }
     }
 

@@ -35,7 +35,6 @@ pub struct ClientStream {
     /// means that in HTTP/1.1.
     extended: bool,
     tunnel: bool,
-    head: Head,
     tap: Rc<Tap>,
     _counted: Counted,
 }
@@ -63,7 +62,6 @@ impl ClientStream {
             asked: asked.method,
             extended: asked.extended,
             tunnel: false,
-            head: Head::new(),
             tap,
             _counted: counted,
         }
@@ -105,17 +103,31 @@ impl ClientStream {
         Poll::Ready(Ok(self.request.read(room)))
     }
 
-    /// Writes once. A head must be written whole.
+    /// Writes once. A head that comes as text (those of our own answers do) must be written whole.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let answer = match &mut self.answer {
-            Answer::Begun(answer) => return answer.poll_write(cx, bytes).map_err(reset),
-            Answer::Expected(answer) => answer,
-        };
+        if let Answer::Begun(answer) = &mut self.answer {
+            return answer.poll_write(cx, bytes).map_err(reset);
+        }
         let limits =
             parse::Limits { head_bytes: HEAD_BYTES_MAX, head_count: parse::FIELDS_MAX, ..parse::Limits::default() };
-        let head = &mut self.head;
-        let Progress::Complete(taken) = parse::response(bytes, &limits, head).map_err(io::Error::other)? else {
+        let mut head = Head::new();
+        let Progress::Complete(taken) = parse::response(bytes, &limits, &mut head).map_err(io::Error::other)? else {
             return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
+        };
+        if head.status() == 101 {
+            // To read means something else from now on: who waits for it has to ask again.
+            cx.waker().wake_by_ref();
+        }
+        Poll::Ready(self.answer(&head).map(|()| taken))
+    }
+
+    /// Answers with `head`; only interim heads may have come before.
+    ///
+    /// # Errors
+    /// When it cannot be said in HTTP/2, or the client is gone.
+    pub fn answer(&mut self, head: &Head) -> io::Result<()> {
+        let Answer::Expected(answer) = &mut self.answer else {
+            return Err(io::ErrorKind::InvalidInput.into());
         };
         let mut response = heads::as_response(head).map_err(io::Error::other)?;
         if self.extended && (200..=299).contains(&head.status()) {
@@ -125,8 +137,6 @@ impl ClientStream {
             101 => {
                 self.tunnel = true;
                 self.request.tunnel();
-                // To read means something else from now on: who waits for it has to ask again.
-                cx.waker().wake_by_ref();
                 let stream = answer.send_response(response, false).map_err(reset)?;
                 self.answer = Answer::Begun(Outgoing::new(stream, Framing::UntilClose, false));
             }
@@ -138,7 +148,7 @@ impl ClientStream {
                 self.answer = Answer::Begun(Outgoing::new(stream, framing, ended));
             }
         }
-        Poll::Ready(Ok(taken))
+        Ok(())
     }
 
     /// Nothing more will be written.

@@ -1,6 +1,8 @@
 //! Heads in both forms. What could not stand on a line of HTTP/1.1 does not get in; what belongs to one connection of
 //! HTTP/1.1 (RFC 9113 section 8.2.2) does not get out.
 
+use std::sync::LazyLock;
+
 use h2::ext::Protocol;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::request::Parts;
@@ -193,7 +195,8 @@ pub(super) fn as_request(head: &Head, secure: bool, protocol: Option<&str>) -> R
 /// What of it cannot be said so.
 pub(super) fn as_response(head: &Head) -> Result<Response<()>, hyper::http::Error> {
     let switches = head.status() == 101;
-    let mut response = Response::builder().status(if switches { 200 } else { head.status() }).body(())?;
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(if switches { 200 } else { head.status() })?;
     *response.headers_mut() = fields(head)?;
     if switches {
         response.headers_mut().remove("sec-websocket-accept");
@@ -214,7 +217,17 @@ pub(super) fn fields(head: &Head) -> Result<HeaderMap, hyper::http::Error> {
         let mut value = HeaderValue::from_bytes(field.value)?;
         // What is never said twice shall not take the place of what is in the tables of compression.
         value.set_sensitive(ONCE.contains(field.known));
-        map.append(HeaderName::from_bytes(field.name)?, value);
+        let name = match field.known {
+            Name::Other => HeaderName::from_bytes(field.name)?,
+            known => KNOWN[known as usize].clone(),
+        };
+        map.append(name, value);
     }
     Ok(map)
 }
+
+/// The names that are known, as http has them; the first stands for all others.
+static KNOWN: LazyLock<Vec<HeaderName>> = LazyLock::new(|| {
+    let name = |known: &Name| HeaderName::from_bytes(known.spelling().as_bytes());
+    Name::ALL.iter().map(|known| name(known).unwrap_or(HeaderName::from_static("other"))).collect()
+});
