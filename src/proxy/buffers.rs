@@ -144,6 +144,11 @@ impl Buffer {
         &mut self.bytes[self.end..]
     }
 
+    /// Whether more comes than there was room for.
+    pub fn overflows(&self) -> bool {
+        self.overflows
+    }
+
     /// Makes more room, if more comes than there was room for and nothing is in it.
     pub fn widen(&mut self) {
         if self.overflows

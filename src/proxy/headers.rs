@@ -157,12 +157,14 @@ pub fn takes_up_offer(request: &Head, response: &Head) -> bool {
 /// cannot carry is left out.
 pub fn towards_instance(head: &mut Head, endpoint: &Endpoint) {
     head.remove_all(OF_INSTANCE);
-    let said = [
-        (Name::XCfApplicationId, endpoint.app.as_str()),
-        (Name::XCfInstanceId, endpoint.instance.as_str()),
-        (Name::XCfInstanceIndex, &endpoint.index),
-    ];
-    for (name, value) in said.into_iter().filter(|(_, value)| !value.is_empty()) {
+    tell(head, Name::XCfApplicationId, endpoint.app.as_str());
+    tell(head, Name::XCfInstanceId, endpoint.instance.as_str());
+    tell(head, Name::XCfInstanceIndex, &endpoint.index);
+}
+
+#[inline(always)] // as `push_known`
+fn tell(head: &mut Head, name: Name, value: &str) {
+    if !value.is_empty() {
         let _left_out = head.push_known(name, value.as_bytes());
     }
 }

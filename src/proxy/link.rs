@@ -74,6 +74,13 @@ impl Link {
     /// # Panics
     /// In debug builds if `input` is full.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        // As long as it comes in small pieces; whoever has more than there is room for has to wait for his turn.
+        if !self.input.overflows() {
+            if let Some(received) = self.stream.read_at_once(|| self.input.room()) {
+                return Poll::Ready(received.map(|count| self.fills(count)));
+            }
+            self.input.release();
+        }
         self.poll_fill_into(cx, false)
     }
 
@@ -91,18 +98,19 @@ impl Link {
             }
             let room = self.input.room();
             debug_assert!(!room.is_empty(), "a full buffer cannot be filled");
-            match self.stream.poll_read(cx, room) {
-                Poll::Ready(Ok(count)) => {
-                    self.input.fill(count);
-                    self.received += count as u64;
-                    self.ended |= count == 0;
-                    return Poll::Ready(Ok(count));
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                // The readiness was out of date, and is cleared now.
-                Poll::Pending => self.input.release(),
+            if let Poll::Ready(received) = self.stream.poll_read(cx, room) {
+                return Poll::Ready(received.map(|count| self.fills(count)));
             }
+            // The readiness was out of date, and is cleared now.
+            self.input.release();
         }
+    }
+
+    fn fills(&mut self, count: usize) -> usize {
+        self.input.fill(count);
+        self.received += count as u64;
+        self.ended |= count == 0;
+        count
     }
 
     /// Reads once into `input`.

@@ -52,12 +52,19 @@ impl Stream {
         }
     }
 
+    /// Reads once if something is known to be there, and tells how much; 0 at the end. `None`: wait for `poll_read_ready`,
+    /// which is how tasks share the thread, too, so not all reads may be like this.
+    pub fn read_at_once<'a>(&self, room: impl FnOnce() -> &'a mut [u8]) -> Option<io::Result<usize>> {
+        let Stream::Plain(tcp) = self else { return None };
+        at_once(tcp, Interest::READABLE, || {
+            let room = room();
+            Ok((recv(tcp, &mut *room, RecvFlags::empty())?.1, room.len()))
+        })
+    }
+
     /// Reads once; ready with 0 at the end.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
-        if let Stream::Plain(tcp) = self
-            && let Some(received) =
-                at_once(tcp, Interest::READABLE, room.len(), || Ok(recv(&*tcp, &mut *room, RecvFlags::empty())?.1))
-        {
+        if let Some(received) = self.read_at_once(|| &mut *room) {
             return Poll::Ready(received);
         }
         let mut buffer = ReadBuf::new(room);
@@ -102,7 +109,7 @@ impl Stream {
         match self {
             Stream::Plain(tcp) => {
                 let sent =
-                    at_once(tcp, Interest::WRITABLE, bytes.len(), || Ok(send(&*tcp, bytes, SendFlags::NOSIGNAL)?));
+                    at_once(tcp, Interest::WRITABLE, || Ok((send(&*tcp, bytes, SendFlags::NOSIGNAL)?, bytes.len())));
                 sent.map_or_else(|| Pin::new(tcp).poll_write(cx, bytes), Poll::Ready)
             }
             Stream::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
@@ -194,16 +201,15 @@ impl Stream {
 }
 
 /// Reads or writes once if the reactor knows that `tcp` is ready, which is cheaper than to be told by it; `None` if it does
-/// not, or was wrong. `size` is how much there is to send, or room to receive.
+/// not, or was wrong. `moves` tells how much has moved, and how much could have.
 fn at_once(
     tcp: &TcpStream,
     interest: Interest,
-    size: usize,
-    moves: impl FnOnce() -> io::Result<usize>,
+    moves: impl FnOnce() -> io::Result<(usize, usize)>,
 ) -> Option<io::Result<usize>> {
     let mut moved = None;
     let tried = tcp.try_io(interest, || {
-        let count = moves()?;
+        let (count, size) = moves()?;
         moved = Some(count);
         // What moves less than it could has come to the end of what the kernel holds: the next time would be in vain, so the
         // readiness is taken back until the reactor hears more.
