@@ -27,6 +27,8 @@ const ROUNDS: usize = 3;
 /// Less than a lease together with the time in which everybody reports again.
 const QUIET: Duration = Duration::from_secs(4);
 const STORM: Duration = Duration::from_secs(8);
+/// After the rush of a start, memory comes to rest in this time.
+const SETTLING: Duration = Duration::from_secs(15);
 /// Clients that ask every so often.
 const CLIENTS: usize = 8;
 const EVERY: Duration = Duration::from_millis(5);
@@ -96,10 +98,16 @@ async fn start_up(platform: &Platform, routes: usize, nats: &str, dir: &std::pat
     println!("| CPU of the control thread for it, s | {:.2} |", router.control_seconds());
     let dropped = router.metric("weighbridge_bus_messages_dropped_total").await.unwrap_or(f64::NAN);
     println!("| messages dropped on the way | {dropped:.0} |");
-    let bytes = router.resident_bytes() - empty;
-    println!("| memory, MiB | {:.0} |", bytes / 1024.0 / 1024.0);
-    println!("| memory per endpoint, bytes | {:.0} |", bytes / all as f64);
-    println!("| memory per endpoint or route, bytes | {:.0} |", bytes / (all + routes) as f64);
+    // At first with the messages that had to wait, then without them, while everybody reports in turn.
+    for when in ["", " when that is over"] {
+        let bytes = router.resident_bytes() - empty;
+        println!("| memory{when}, MiB | {:.0} |", bytes / 1024.0 / 1024.0);
+        println!("| memory{when} per endpoint, bytes | {:.0} |", bytes / all as f64);
+        println!("| memory{when} per endpoint or route, bytes | {:.0} |", bytes / (all + routes) as f64);
+        if when.is_empty() {
+            tokio::time::sleep(SETTLING).await;
+        }
+    }
     Ok(router)
 }
 

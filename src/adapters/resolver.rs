@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -150,7 +150,7 @@ impl Names {
         });
         name.endpoints.insert(endpoint.serial, Arc::downgrade(endpoint));
         if let Some(ip) = name.address {
-            *endpoint.resolved.lock() = Some(SocketAddr::new(ip, endpoint.address.port()));
+            endpoint.resolve(ip);
         }
         self.lookups.note_names(self.known.len());
     }
@@ -205,7 +205,7 @@ impl Name {
     fn settle(&mut self, ip: IpAddr) {
         self.address = Some(ip);
         for endpoint in self.endpoints.values().filter_map(Weak::upgrade) {
-            *endpoint.resolved.lock() = Some(SocketAddr::new(ip, endpoint.address.port()));
+            endpoint.resolve(ip);
         }
     }
 }

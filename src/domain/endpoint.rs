@@ -1,7 +1,7 @@
 //! An endpoint: the address of one instance with what is known about it. The facts are immutable; what changes with
 //! every request or report is in `Live`, shared by all snapshots and workers, so a refresh never resets it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -111,21 +111,27 @@ pub struct Endpoint {
     pub live: Arc<Live>,
     /// The same for its app as a whole: at which stage of sleep it is, how much it is used.
     pub live_app: Arc<LiveApp>,
-    /// The socket address when the host is a name, once it has been resolved (by the control side, again and again).
-    pub resolved: Mutex<Option<SocketAddr>>,
+    /// What its host stands for: known at birth if that is an IP address, else once the control side has found out.
+    pub(super) resolved: Mutex<Option<IpAddr>>,
 }
 
 impl Endpoint {
     /// An endpoint that is known for the first time and is kept for ever; an IP address is resolved at birth.
     pub fn new(serial: u64, facts: Facts, live: Arc<Live>, live_app: Arc<LiveApp>) -> Endpoint {
-        let resolved = Mutex::new(facts.address.as_socket());
+        let resolved = Mutex::new(facts.address.as_socket().map(|socket| socket.ip()));
         Endpoint { serial, facts, lease_s: None, live, live_app, resolved }
     }
 
     /// Where to connect to, if that is known yet.
     pub fn socket_address(&self) -> Option<SocketAddr> {
         // An IP address is resolved at birth, so there is one place to look.
-        *self.resolved.lock()
+        let ip = *self.resolved.lock();
+        ip.map(|ip| SocketAddr::new(ip, self.facts.address.port()))
+    }
+
+    /// Its host is a name that stands for this address now.
+    pub fn resolve(&self, ip: IpAddr) {
+        *self.resolved.lock() = Some(ip);
     }
 
     /// Whether its host is a name that somebody has to resolve.

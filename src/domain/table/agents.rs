@@ -142,7 +142,9 @@ impl RouteTable {
         let by_local: Few<u32> = self.instances_with(&entry.local).filter(is_meant).collect();
         let Some(index) = entry.index.filter(|_| by_local.is_empty()) else { return by_local };
         let index = index.to_string();
-        let is_same_locally = |no: &u32| !differs(&self.instances[*no].local, &entry.local);
+        let local = self.hash_of_id(&entry.local);
+        let is_same_locally =
+            |no: &u32| local.is_none() || self.instances[*no].local.is_none_or(|own| Some(own) == local);
         let is_here = |no: &u32| self.instances[*no].agent.is_some_and(|(known, _)| known == agent);
         let is_in_slot = |no: &u32| is_here(no) && *self.instances[*no].endpoint.index == *index;
         let is_it = |no: &u32| is_in_slot(no) && is_meant(no) && is_same_locally(no);
@@ -227,7 +229,7 @@ impl RouteTable {
             let index = index.to_string();
             let is_it = |no: &u32| {
                 let known = &self.instances[*no];
-                let has_other_id = !exited.instance.is_empty() && !known.local.is_empty();
+                let has_other_id = !exited.instance.is_empty() && known.local.is_some();
                 !has_other_id && *known.endpoint.index == *index
             };
             let mut of_slot = self.instances_in(&exited.app).filter(is_it);

@@ -1,7 +1,10 @@
 //! How instances join routes and leave them.
 
-use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::num::NonZeroU64;
 use std::sync::Arc;
+
+use rustc_hash::FxHasher;
 
 use super::few::{Few, push_tightly};
 use super::lease::{Due, Lease, NEVER, bucket};
@@ -46,14 +49,13 @@ struct Name {
     address: u64,
     /// Of address, app and id.
     who: u64,
-    /// Has taken these in and can take in more.
-    hasher: DefaultHasher,
 }
 
-/// Takes in all that is said but for the route.
-fn print(name: Name, saying: &Saying) -> DefaultHasher {
-    let (facts, mut hasher) = (saying.facts, name.hasher);
-    (saying.origin, &facts.tls, facts.protocol, &facts.index, &facts.agent, &facts.tags).hash(&mut hasher);
+/// Takes in all that is said but for the route. It is compared with what the same instance said before and with nothing
+/// else, so nobody gains by hitting it: the fast hash will do.
+fn print(name: &Name, saying: &Saying) -> FxHasher {
+    let (facts, mut hasher) = (saying.facts, FxHasher::default());
+    (name.who, saying.origin, &facts.tls, facts.protocol, &facts.index, &facts.agent, &facts.tags).hash(&mut hasher);
     (&facts.zone, &facts.isolation_segment, &facts.route_service, facts.weight.to_bits()).hash(&mut hasher);
     (saying.wish.strategy, saying.wish.hash_header, saying.lease).hash(&mut hasher);
     hasher
@@ -82,7 +84,7 @@ impl RouteTable {
         let saying = Saying { facts, wish, origin, lease, now };
         let name = self.name(facts);
         let no = self.instance_of(&saying, &name);
-        let common_print = print(name, &saying);
+        let common_print = print(&name, &saying);
         for (places_before, uri) in uris.iter().enumerate() {
             let mut print = common_print.clone();
             uri.hash(&mut print);
@@ -111,7 +113,7 @@ impl RouteTable {
         facts.address.hash(&mut hasher);
         let address = hasher.finish();
         (&facts.app, &facts.instance).hash(&mut hasher);
-        Name { address, who: hasher.finish(), hasher }
+        Name { address, who: hasher.finish() }
     }
 
     fn instance_of(&mut self, saying: &Saying, name: &Name) -> u32 {
@@ -131,7 +133,7 @@ impl RouteTable {
     }
 
     fn instance_named(&self, facts: &Facts, name: &Name) -> Option<u32> {
-        let Name { address, who, .. } = *name;
+        let Name { address, who } = *name;
         let there = self.by_address.with(address);
         let older = |no: &u32| self.instances[*no].nth;
         // Texts are compared only if the hash of them all is not known.
@@ -168,8 +170,9 @@ impl RouteTable {
 
     /// The instances that have this id, of themselves or from their agent. Nobody has the empty one.
     pub(super) fn instances_with(&self, id: &InstanceId) -> impl Iterator<Item = u32> {
-        let has_it = move |no: &u32| self.instances[*no].id == *id || self.instances[*no].local == *id;
-        self.by_id.with(self.hasher.hash_one(id)).filter(has_it)
+        let hash = self.hash_of_id(id);
+        let has_it = move |no: &u32| self.instances[*no].local == hash || self.instances[*no].id == *id;
+        hash.into_iter().flat_map(|hash| self.by_id.with(hash.get())).filter(has_it)
     }
 
     /// The instances of an app. The empty one has none.
@@ -191,7 +194,7 @@ impl RouteTable {
             live,
             app: endpoint.app.clone(),
             id: endpoint.instance.clone(),
-            local: Default::default(),
+            local: None,
             endpoint: endpoint.clone(),
             agent: None,
             nth: self.instances_ever,
@@ -246,18 +249,24 @@ impl RouteTable {
         }
     }
 
-    fn hashes_of_ids(&self, instance: &Instance) -> [Option<u64>; 2] {
-        let hash = |id: &InstanceId| (!id.is_empty()).then(|| self.hasher.hash_one(id));
-        [hash(&instance.id), if instance.local == instance.id { None } else { hash(&instance.local) }]
+    pub(super) fn hashes_of_ids(&self, instance: &Instance) -> [Option<u64>; 2] {
+        let id = self.hash_of_id(&instance.id);
+        [id, instance.local.filter(|local| id != Some(*local))].map(|hash| hash.map(NonZeroU64::get))
+    }
+
+    /// Agents' own ids are kept as this: nobody ever wants to read one.
+    pub(super) fn hash_of_id(&self, id: &InstanceId) -> Option<NonZeroU64> {
+        if id.is_empty() { None } else { NonZeroU64::new(self.hasher.hash_one(id).max(1)) }
     }
 
     /// Takes down its agent's own id of it.
     pub(super) fn learn_local_id(&mut self, no: u32, local: &InstanceId) {
-        if local.is_empty() || self.instances[no].local == *local {
+        let local = self.hash_of_id(local);
+        if local.is_none() || self.instances[no].local == local {
             return;
         }
         self.unindex_names(no);
-        self.instances[no].local = local.clone();
+        self.instances[no].local = local;
         self.index_names(no);
     }
 
@@ -350,7 +359,7 @@ impl RouteTable {
         let same_app = known.app == facts.app;
         let live_app = if same_app { known.live_app.clone() } else { self.lives.of(&facts.app) };
         let endpoint = Endpoint::new(serial, facts, known.live.clone(), live_app);
-        *endpoint.resolved.lock() = known.socket_address();
+        known.socket_address().into_iter().for_each(|socket| endpoint.resolve(socket.ip()));
         let endpoint = Arc::new(Endpoint { lease_s: saying.lease.seconds(), ..endpoint });
         self.instances[no].endpoint = endpoint.clone();
         endpoint

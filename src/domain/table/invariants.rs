@@ -36,8 +36,8 @@ impl RouteTable {
         }
         let at_its_address = self.instances_at(&instance.endpoint.address).filter(|found| *found == no).count();
         assert_eq!(at_its_address, 1, "every instance is found by its address once");
-        for id in [&instance.id, &instance.local].into_iter().filter(|id| !id.is_empty()) {
-            let with_its_id = self.instances_with(id).filter(|found| *found == no).count();
+        for hash in self.hashes_of_ids(instance).into_iter().flatten() {
+            let with_its_id = self.by_id.with(hash).filter(|found| *found == no).count();
             assert_eq!(with_its_id, 1, "every instance is found by its ids once");
         }
         let in_its_app = self.instances_in(&instance.app).filter(|found| *found == no).count();
@@ -69,10 +69,7 @@ impl RouteTable {
         assert_eq!(self.by_address.len(), self.instances.len(), "no address leads to an instance that is gone");
         let of_apps = self.instances.iter().filter(|(_, instance)| !instance.app.is_empty()).count();
         assert_eq!(self.by_app.len(), of_apps, "and no app");
-        let ids = |(_, instance): (u32, &Instance)| {
-            usize::from(!instance.id.is_empty())
-                + usize::from(!instance.local.is_empty() && instance.local != instance.id)
-        };
+        let ids = |(_, instance): (u32, &Instance)| self.hashes_of_ids(instance).into_iter().flatten().count();
         assert_eq!(self.by_id.len(), self.instances.iter().map(ids).sum::<usize>(), "and no id");
         let places: usize = self.instances.iter().map(|(_, instance)| instance.places.len()).sum();
         assert_eq!(places, self.endpoints, "endpoints are counted as they come and go");

@@ -1,5 +1,6 @@
 //! What the table keeps about each instance and each route.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::enrol::Origin;
@@ -29,8 +30,8 @@ pub(super) struct Instance {
     pub(super) app: AppId,
     /// Its `private_instance_id`; empty if nobody has said.
     pub(super) id: InstanceId,
-    /// Its agent's own id of it; empty if nobody has said.
-    pub(super) local: InstanceId,
+    /// Hash of its agent's own id of it; `None` if nobody has said.
+    pub(super) local: Option<NonZeroU64>,
     /// The agent that reports it, and where it is in that agent's list.
     pub(super) agent: Option<(u32, u32)>,
     /// Instances that became known before it; the older one is meant where there is doubt.

@@ -109,6 +109,10 @@ struct Taken {
     latency: Option<Percentiles>,
 }
 
+impl Taken {
+    const NOTHING: Taken = Taken { answered: [0; 5], bytes_in: 0, bytes_out: 0, latency: None };
+}
+
 /// Who stands before a sleeping app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Knock {
@@ -139,11 +143,12 @@ pub struct LiveApp {
     bytes_out: AtomicU64,
     /// Made by the first answer: most apps of a large platform are idle.
     latency: OnceLock<Box<Digest>>,
-    /// What the reports so far have taken.
-    taken: Mutex<Taken>,
+    /// What the reports so far have taken; made by the first that had something to take.
+    taken: Mutex<Option<Box<Taken>>>,
     /// The last report showed something in flight, so the next one must tell how that ended.
     reported_busy: AtomicBool,
-    view: Mutex<Arc<View>>,
+    /// Made when it first leaves the first stage: most apps never do.
+    view: Mutex<Option<Arc<View>>>,
 }
 
 impl LiveApp {
@@ -164,7 +169,7 @@ impl LiveApp {
 
     /// What a visitor may know; takes a lock.
     pub fn view(&self) -> Arc<View> {
-        self.view.lock().clone()
+        self.view.lock().clone().unwrap_or_default()
     }
 
     /// Enters the stage of `view`. Only the control plane does this.
@@ -173,7 +178,7 @@ impl LiveApp {
         if let Some(retry_at) = view.retry_at {
             self.retry_at.store(retry_at.as_nanos(), Ordering::SeqCst);
         }
-        *self.view.lock() = Arc::new(view);
+        *self.view.lock() = Some(Arc::new(view));
         self.stage.store(stage as u8, Ordering::SeqCst);
         if let Some(gate) = self.gate.get().filter(|_| stage.is_asleep()) {
             gate.close();
@@ -266,6 +271,7 @@ impl LiveApp {
             bytes_out: self.bytes_out.swap(0, Ordering::Relaxed),
             latency: self.latency.get().and_then(|digest| digest.take()),
         };
+        let taken = taken.get_or_insert_default();
         taken.answered.iter_mut().zip(answered).for_each(|(all, more)| *all += more);
         taken.bytes_in += happened.bytes_in;
         taken.bytes_out += happened.bytes_out;
@@ -276,17 +282,18 @@ impl LiveApp {
     /// What happened since the router began; the latencies are those of the last report.
     pub fn so_far(&self) -> Happened {
         let taken = self.taken.lock();
+        let before = taken.as_deref().unwrap_or(&Taken::NOTHING);
         let answered =
-            [0, 1, 2, 3, 4].map(|class: usize| taken.answered[class] + self.answered[class].load(Ordering::Relaxed));
+            [0, 1, 2, 3, 4].map(|class: usize| before.answered[class] + self.answered[class].load(Ordering::Relaxed));
         Happened {
             requests: answered.iter().sum(),
             answered,
             in_flight: self.in_flight(),
             tunnels: self.tunnels(),
             last_request: self.last_request(),
-            bytes_in: taken.bytes_in + self.bytes_in.load(Ordering::Relaxed),
-            bytes_out: taken.bytes_out + self.bytes_out.load(Ordering::Relaxed),
-            latency: taken.latency,
+            bytes_in: before.bytes_in + self.bytes_in.load(Ordering::Relaxed),
+            bytes_out: before.bytes_out + self.bytes_out.load(Ordering::Relaxed),
+            latency: before.latency,
         }
     }
 }
