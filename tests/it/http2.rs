@@ -344,6 +344,28 @@ async fn answers_without_a_body_end_with_their_head() {
 }
 
 #[tokio::test]
+async fn a_name_whose_value_differs_each_time_is_spelt_out_once() {
+    let (router, _shop, _bus) = shop(H2C, answer::status(200, "hello")).await;
+    let fields = [(":method", "GET"), (":scheme", "http"), (":authority", "shop.test"), (":path", "/")];
+    let mut raw = raw::Raw::connect(router.address()).await;
+    let mut sizes = Vec::new();
+    for stream in [1, 3, 5] {
+        raw.send(raw::frame(raw::HEADERS, raw::END_STREAM | raw::END_HEADERS, stream, raw::block(&fields))).await;
+        let head = in_time("a response", async {
+            loop {
+                match raw.frame().await.expect("the connection goes on") {
+                    frame if frame.kind == raw::HEADERS => break frame,
+                    _ => {}
+                }
+            }
+        });
+        sizes.push(head.await.payload.len());
+    }
+    // An id of 36 characters is 23 to 27 bytes in the code of Huffman, its name 13.
+    assert!(sizes[0] > 40 && sizes[1] < 40 && sizes[2] < 40, "{sizes:?}");
+}
+
+#[tokio::test]
 async fn a_router_that_drains_says_goodbye_and_finishes_what_it_has_begun() {
     let gate = Gate::closed();
     let (mut router, shop, _bus) = shop(H2C, answer::status(200, "hello").behind(&gate)).await;

@@ -204,7 +204,7 @@ impl Outgoing {
                 if !data.is_empty() {
                     self.stream.send_data(data.into(), false)?;
                 }
-                let fields = heads::fields(trailers).map_err(|_| h2::Error::from(Reason::INTERNAL_ERROR))?;
+                let fields = heads::fields(trailers, false).map_err(|_| h2::Error::from(Reason::INTERNAL_ERROR))?;
                 self.ended = true;
                 self.stream.send_trailers(fields)
             }

@@ -129,7 +129,7 @@ impl ClientStream {
         let Answer::Expected(answer) = &mut self.answer else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        let mut response = heads::as_response(head).map_err(io::Error::other)?;
+        let mut response = heads::as_response(head, self.tap.names_are_due()).map_err(io::Error::other)?;
         if self.extended && (200..=299).contains(&head.status()) {
             *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
         }

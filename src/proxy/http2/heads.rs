@@ -21,7 +21,8 @@ const OF_CONNECTION: NameSet = NameSet::of(&[
     Name::Upgrade,
 ]);
 
-/// What differs from message to message.
+/// What differs from message to message. Such values shall not take the place of others in the tables of compression; but
+/// once in a while one does, so that its name is there and need not be spelt out.
 const ONCE: NameSet = NameSet::of(&[Name::Traceparent, Name::XB3SpanId, Name::XRequestStart, Name::XVcapRequestId]);
 
 /// Bytes that RFC 9113 section 6.5.2 counts per field on top of its name and value.
@@ -180,7 +181,7 @@ pub(super) fn as_request(head: &Head, secure: bool, protocol: Option<&str>) -> R
     parts.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
     let method = if protocol.is_some() { "CONNECT" } else { head.method() };
     let mut request = Request::builder().method(method).uri(Uri::from_parts(parts)?).body(())?;
-    *request.headers_mut() = fields(head)?;
+    *request.headers_mut() = fields(head, false)?;
     request.headers_mut().remove("host");
     if let Some(protocol) = protocol {
         request.headers_mut().remove("sec-websocket-key");
@@ -189,34 +190,34 @@ pub(super) fn as_request(head: &Head, secure: bool, protocol: Option<&str>) -> R
     Ok(request)
 }
 
-/// The response of HTTP/2 that says the same as `head`. A switch of protocols is a success there.
+/// The response of HTTP/2 that says the same as `head`. A switch of protocols is a success there. `names`: for the names
+/// of what differs each time to be remembered.
 ///
 /// # Errors
 /// What of it cannot be said so.
-pub(super) fn as_response(head: &Head) -> Result<Response<()>, hyper::http::Error> {
+pub(super) fn as_response(head: &Head, names: bool) -> Result<Response<()>, hyper::http::Error> {
     let switches = head.status() == 101;
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(if switches { 200 } else { head.status() })?;
-    *response.headers_mut() = fields(head)?;
+    *response.headers_mut() = fields(head, names)?;
     if switches {
         response.headers_mut().remove("sec-websocket-accept");
     }
     Ok(response)
 }
 
-/// The fields of `head`, but those of the connection.
+/// The fields of `head`, but those of the connection. `names`: see [`as_response`].
 ///
 /// # Errors
 /// What of them cannot be said in HTTP/2.
-pub(super) fn fields(head: &Head) -> Result<HeaderMap, hyper::http::Error> {
+pub(super) fn fields(head: &Head, names: bool) -> Result<HeaderMap, hyper::http::Error> {
     let mut map = HeaderMap::with_capacity(head.fields().len());
     for field in head.fields().filter(|field| !OF_CONNECTION.contains(field.known)) {
         if field.known == Name::Te && !field.value.eq_ignore_ascii_case(b"trailers") {
             continue;
         }
         let mut value = HeaderValue::from_bytes(field.value)?;
-        // What is never said twice shall not take the place of what is in the tables of compression.
-        value.set_sensitive(ONCE.contains(field.known));
+        value.set_sensitive(!names && ONCE.contains(field.known));
         let name = match field.known {
             Name::Other => HeaderName::from_bytes(field.name)?,
             known => KNOWN[known as usize].clone(),
