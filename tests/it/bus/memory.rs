@@ -81,6 +81,13 @@ impl Member {
         }
     }
 
+    async fn hears_that_it_is_forgotten(&mut self, app: &str) {
+        match in_time("the app is forgotten", self.happenings.recv()).await {
+            Some(Happening::Forget(forget)) => assert_eq!(forget.app.as_str(), app),
+            other => panic!("{other:?}"),
+        }
+    }
+
     async fn asks(&self, app: &str, epoch: u64, attempt: u32) {
         let ask = Ask { app: AppId::new(app), uri: "shop.test".into(), epoch, attempt };
         self.asks.send(ask).await.expect("the memory runs");
@@ -177,12 +184,25 @@ async fn an_app_that_is_forgotten_by_one_is_forgotten_by_all() {
     a.decides(asleep("shop", 3)).await;
     assert_eq!(b.hears_of_sleep("shop").await, 3);
     b.decides(asleep("shop", 3)).await;
+    // It takes in one after the other, and of this one it can be seen.
+    b.decides(asleep("other", 1)).await;
+    let bucket = bucket(&server).await;
+    until_stored(&bucket, "other", Some(1)).await;
     a.decides(forgotten("shop")).await;
-    match in_time("the app is forgotten", b.happenings.recv()).await {
-        Some(Happening::Forget(forget)) => assert_eq!(forget.app.as_str(), "shop"),
-        other => panic!("{other:?}"),
-    }
-    until_stored(&bucket(&server).await, "shop", None).await;
+    b.hears_that_it_is_forgotten("shop").await;
+    until_stored(&bucket, "shop", None).await;
+}
+
+#[tokio::test]
+async fn an_app_is_forgotten_also_by_a_router_that_has_just_heard_of_it() {
+    let server = nats::server_with_jetstream().await;
+    let (a, mut b) = (member("a", &server), member("b", &server));
+    a.until_it_shares().await;
+    b.until_it_shares().await;
+    a.decides(asleep("shop", 3)).await;
+    assert_eq!(b.hears_of_sleep("shop").await, 3);
+    a.decides(forgotten("shop")).await;
+    b.hears_that_it_is_forgotten("shop").await;
 }
 
 #[tokio::test]

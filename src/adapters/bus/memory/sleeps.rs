@@ -97,7 +97,9 @@ impl Sleeps {
                 let before = known.stored.take();
                 let asleep = match &known.here {
                     Some(Wanted::Asleep(sleep)) => Some(sleep.epoch),
-                    _ => None,
+                    // The control plane was told of it and has not answered yet: it is to hear how that ended.
+                    None => before.map(|(epoch, _)| epoch),
+                    Some(Wanted::Awake { .. } | Wanted::Forgotten { .. }) => None,
                 };
                 if known.here.is_none() {
                     self.known.remove(&app);
