@@ -257,8 +257,9 @@ impl Link {
 pub struct Patience {
     clock: Present,
     timer: Pin<Box<Sleep>>,
-    /// When the timer goes off.
+    /// When the timer goes off, or will once it is told.
     armed: Moment,
+    is_told: bool,
     /// Whether it knows whom to wake then.
     is_waiting: bool,
     deadline: Moment,
@@ -273,7 +274,7 @@ impl Patience {
     pub fn new(clock: &Present, limit: Duration) -> Patience {
         let deadline = clock.now() + limit;
         let timer = Box::pin(sleep_until(clock.instant(deadline).into()));
-        Patience { clock: clock.clone(), timer, armed: deadline, is_waiting: false, deadline }
+        Patience { clock: clock.clone(), timer, armed: deadline, is_told: true, is_waiting: false, deadline }
     }
 
     /// Ends `limit` from now; zero means never (a year).
@@ -290,9 +291,10 @@ impl Patience {
         }
     }
 
+    /// The timer is told when it is asked next: most waits are over before.
     fn arm(&mut self) {
         self.armed = self.deadline;
-        self.timer.as_mut().reset(self.clock.instant(self.deadline).into());
+        self.is_told = false;
         self.is_waiting = false;
     }
 
@@ -302,6 +304,9 @@ impl Patience {
             // Asking the timer costs more than it looks, and it goes off no earlier than it was armed for.
             if self.is_waiting && self.clock.now() < self.armed {
                 return Poll::Pending;
+            }
+            if !std::mem::replace(&mut self.is_told, true) {
+                self.timer.as_mut().reset(self.clock.instant(self.armed).into());
             }
             self.is_waiting = true;
             ready!(self.timer.as_mut().poll(cx));
