@@ -344,6 +344,7 @@ impl Head {
     ///
     /// # Errors
     /// As [`push_known`](Self::push_known); the old fields are gone then.
+    #[inline(always)] // as `push_known`
     pub fn set(&mut self, name: Name, value: &[u8]) -> Result<(), Refusal> {
         self.remove(name);
         self.push_known(name, value)
@@ -553,7 +554,7 @@ impl Head {
     }
 
     /// Begins a line of a known name, with memory for all of it; returns where.
-    #[inline]
+    #[inline(always)] // as `push_known`
     fn begin_line(&mut self, name: Name, value_len: usize) -> usize {
         let (start, beginning) = (self.bytes.len(), name.beginning());
         self.bytes.reserve(beginning.len() + value_len + 2);
@@ -573,7 +574,7 @@ impl Head {
     }
 
     /// Ends the line that was just written into the buffer and enters it. Offsets fit: `check_line` was here.
-    #[inline]
+    #[inline(always)] // as `push_known`
     fn finish_line(&mut self, known: Name, name_len: usize, name_start: usize, value_len: usize) {
         self.bytes.extend_from_slice(b"\r\n");
         self.put_entry(Entry {

@@ -111,6 +111,7 @@ impl<'a> Told<'a> {
 impl Drop for Told<'_> {
     fn drop(&mut self) {
         if !self.is_over {
+            self.worker.clock.tick(); // nobody was woken for this
             self.trip.ending = if std::thread::panicking() { Ending::Failed } else { Ending::RouterStopped };
             self.worker.finished(&self.trip, self.client, self.request, self.counted);
         }

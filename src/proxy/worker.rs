@@ -167,7 +167,7 @@ impl Worker {
 
     /// Counts and logs a request that is over. `counted` is what the client's link had counted before it.
     pub fn finished(&self, trip: &Trip, client: &Client, request: &Head, counted: Counts) {
-        let duration = self.clock.tick().since(trip.started);
+        let duration = self.now().since(trip.started);
         let counts = client.counts();
         let bytes_in = counts.received - counted.received;
         let bytes_out = (counts.delivered - counted.delivered).saturating_sub(trip.head_bytes);
