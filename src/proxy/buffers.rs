@@ -9,9 +9,9 @@ pub const BUFFER_BYTES: usize = 16 * 1024;
 /// Size in bytes of the buffers that large bodies flow through: fewer system calls, and fewer times that an end is woken.
 pub const WIDE_BYTES: usize = 512 * 1024;
 
-/// Wide buffers a worker lends at once, 8 MiB; who comes later makes do with a pooled one. Lent for longer than one turn are
-/// only those whose borrower was quick and then stopped reading.
-const WIDE_MAX: usize = 16;
+/// Wide buffers a worker lends at once, 32 MiB; who comes later makes do with a pooled one. Lent for longer than one turn are
+/// those whose receiver is slower than the instance.
+const WIDE_MAX: usize = 64;
 
 /// Memory in bytes that an output vector starts with, and above which it is freed instead of kept.
 const OUTPUT_BYTES: usize = 4 * 1024;
