@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use criterion::{Criterion, Throughput, criterion_group};
 use weighbridge::http1::{Body, Framing, Head, Limits, Method, Name, Version, framing, parse, write};
 
-/// The router's own: its large pages of memory are part of what a look-up costs.
+/// The router's own: where it puts things is part of what a look-up costs.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
