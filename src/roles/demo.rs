@@ -7,8 +7,10 @@ mod screen;
 mod sleeper;
 mod visitors;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,6 +33,9 @@ use sleeper::Sleeper;
 /// Ports the demo likes; if they are taken and were not asked for, any others do.
 const LIKED_HTTP: u16 = 8080;
 const LIKED_ADMIN: u16 = 8081;
+
+/// How long a demo waits for others that are just starting.
+const TURN_MAX: Duration = Duration::from_secs(5);
 
 /// How often a host agent reports.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -91,11 +96,13 @@ pub fn run(options: Options) -> Result<(), DemoError> {
 }
 
 async fn show(options: Options) -> Result<(), DemoError> {
+    let turn = turn();
     let http = choose_port(options.http_port, LIKED_HTTP, "--http-port")?;
     let admin = choose_port(options.admin_port, LIKED_ADMIN, "--admin-port")?;
     let config = config(http, admin, options.idle);
     let _level_stays = router::start_log(&config.log);
     let router = router::start(config).await?;
+    drop(turn);
     let world = World::start(&router, options.idle).await?;
     let watched = async {
         print(&instructions(&options, &router))?;
@@ -118,6 +125,26 @@ fn config(http: u16, admin: u16, idle: Duration) -> Config {
          workers = 2\naccess_log.path = \"\"\nlog.level = \"warn\"\nstats.interval = \"{stats_every}ms\"\n"
     );
     Config::from_toml(&text).expect("written by us: two ports and constants")
+}
+
+/// Demos that start at once take turns, or each would find the same port free and they would share it. Held until the
+/// ports are taken. A demo that has waited for `TURN_MAX` goes on without.
+fn turn() -> Option<UnixListener> {
+    let place = SocketAddr::from_abstract_name("weighbridge-demo-starts").ok()?;
+    let begun = Instant::now();
+    loop {
+        match UnixListener::bind_addr(&place) {
+            Ok(ours) => return Some(ours),
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => return None,
+            Err(_another_starts) => {}
+        }
+        let left = TURN_MAX.checked_sub(begun.elapsed()).filter(|left| !left.is_zero())?;
+        if let Ok(mut other) = UnixStream::connect_addr(&place) {
+            other.set_read_timeout(Some(left)).ok()?;
+            // It says nothing; it ends when the other one has its ports.
+            let _ended = other.read(&mut [0]);
+        }
+    }
 }
 
 /// The port that was asked for, or the liked one, or any.
@@ -339,8 +366,6 @@ fn print(text: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use super::*;
 
     #[test]
@@ -361,6 +386,9 @@ mod tests {
 
     #[test]
     fn the_configuration_of_the_demo_is_valid() {
-        assert_eq!(config(1234, 1235, Duration::from_secs(30)).http.listen, [SocketAddr::from(([127, 0, 0, 1], 1234))]);
+        assert_eq!(
+            config(1234, 1235, Duration::from_secs(30)).http.listen,
+            [std::net::SocketAddr::from(([127, 0, 0, 1], 1234))]
+        );
     }
 }

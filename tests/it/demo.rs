@@ -24,7 +24,7 @@ impl Drop for Demo {
     }
 }
 
-async fn demo(options: &[&str]) -> Demo {
+async fn demo(options: &'static [&'static str]) -> Demo {
     let mut program = Command::new(env!("CARGO_BIN_EXE_weighbridge"))
         .arg("demo")
         .args(options)
@@ -120,4 +120,17 @@ async fn the_sleeping_app_of_the_demo_starts_because_somebody_comes_and_sleeps_w
     until_asleep(2).await;
     assert_eq!(opened().await.status(), 503);
     assert!(get("/").sent().await.text().starts_with("notes-0 on oak"));
+}
+
+#[tokio::test]
+async fn demos_that_start_at_once_do_not_share_their_ports() {
+    let demos = [(); 4].map(|()| tokio::spawn(demo(&[])));
+    let mut ports = std::collections::BTreeSet::new();
+    let mut running = Vec::new();
+    for demo in demos {
+        let demo = demo.await.expect("no panic");
+        ports.extend([demo.apps.port(), demo.admin.port()]);
+        running.push(demo);
+    }
+    assert_eq!(ports.len(), 8);
 }

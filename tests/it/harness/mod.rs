@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// How long a fact may take to come true before the test gives up. Long, because it is never waited for in full unless
 /// the test fails anyway.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Seconds.
 pub fn secs(seconds: u64) -> Duration {
