@@ -7,6 +7,7 @@ mod sight;
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::net::SocketAddr;
 use std::process::{Command, ExitCode};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -17,7 +18,7 @@ use router::Router;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::task::spawn_local;
+use tokio::task::{JoinHandle, spawn_local};
 
 /// The router's core, and that of NATS, platform, clients and instance.
 const ROUTER_CORE: usize = 0;
@@ -116,6 +117,8 @@ async fn start_up(platform: &Platform, routes: usize, nats: &str, dir: &std::pat
 struct Seen {
     p50: f64,
     p99: f64,
+    /// The p99 of those who ask the instance itself: what clients, NATS and platform cost each other on their core.
+    direct_p99: f64,
     routable: Vec<f64>,
     failures: usize,
 }
@@ -144,14 +147,20 @@ async fn storm(platform: &Platform, router: &Router, bus: &async_nats::Client, i
         println!("| {name}: request p50, ms | {:.3} |", median(seen.iter().map(|seen| seen.p50)));
         println!("| {name}: request p99, ms | {:.3} |", median(seen.iter().map(|seen| seen.p99)));
         println!(
+            "| {name}: p99 of the instance asked directly, ms | {:.3} |",
+            median(seen.iter().map(|seen| seen.direct_p99))
+        );
+        println!(
             "| {name}: registered to routable, ms, median (most of {}) | {:.1} ({most:.1}) |",
             routable.len(),
             median(routable.iter().copied())
         );
         println!("| {name}: requests failed | {} |", seen.iter().map(|seen| seen.failures).sum::<usize>());
     }
-    let ratios = stormy.iter().zip(&quiet).map(|(storm, quiet)| storm.p99 / quiet.p99);
-    println!("| p99 in the storm / quiet | {:.2} |", median(ratios));
+    let rounds = || stormy.iter().zip(&quiet);
+    println!("| p99 in the storm / quiet | {:.2} |", median(rounds().map(|(storm, quiet)| storm.p99 / quiet.p99)));
+    let direct = rounds().map(|(storm, quiet)| storm.direct_p99 / quiet.direct_p99);
+    println!("| the same of the instance asked directly | {:.2} |", median(direct));
     Ok(())
 }
 
@@ -162,40 +171,62 @@ async fn look(
     instance: u16,
     serial: &mut usize,
 ) -> io::Result<Seen> {
-    let latencies = Rc::new(RefCell::new(Vec::new()));
-    let failures = Rc::new(Cell::new(0));
     let end = Instant::now() + time;
-    let client = |_| {
-        let (latencies, failures, address) = (latencies.clone(), failures.clone(), router.http);
-        spawn_local(async move {
-            let mut connection = router::connect(address).await?;
-            let mut ticks = tokio::time::interval(EVERY);
-            while Instant::now() < end {
-                ticks.tick().await;
-                let asked = Instant::now();
-                if router::get(&mut connection, MEASURED_HOST).await? != 200 {
-                    failures.set(failures.get() + 1);
-                }
-                latencies.borrow_mut().push(asked.elapsed().as_secs_f64() * 1e3);
-            }
-            Ok::<(), io::Error>(())
-        })
-    };
-    let clients: Vec<_> = (0..CLIENTS).map(client).collect();
+    let asked = [router.http, ([127, 0, 0, 1], instance).into()].map(|address| Asked::by(CLIENTS, address, end));
     let mut seen = Seen::default();
     for _ in 0..TIMED {
         *serial += 1;
         seen.routable.push(time_to_routable(&format!("new-{serial}.test"), router, bus, instance).await?);
         tokio::time::sleep(time / (2 * TIMED as u32)).await;
     }
-    for client in clients {
-        client.await.map_err(io::Error::other)??;
-    }
-    let mut latencies = latencies.take();
-    latencies.sort_unstable_by(f64::total_cmp);
-    let quantile = |share: f64| latencies[(share * (latencies.len() - 1) as f64) as usize];
-    (seen.p50, seen.p99, seen.failures) = (quantile(0.5), quantile(0.99), failures.get());
+    let [through, direct] = asked;
+    let (through, direct) = (through.over().await?, direct.over().await?);
+    let quantile = |latencies: &[f64], share: f64| latencies[(share * (latencies.len() - 1) as f64) as usize];
+    (seen.p50, seen.p99) = (quantile(&through.0, 0.5), quantile(&through.0, 0.99));
+    (seen.direct_p99, seen.failures) = (quantile(&direct.0, 0.99), through.1 + direct.1);
     Ok(seen)
+}
+
+/// Clients that ask one address every so often.
+struct Asked {
+    latencies: Rc<RefCell<Vec<f64>>>,
+    failures: Rc<Cell<usize>>,
+    clients: Vec<JoinHandle<io::Result<()>>>,
+}
+
+impl Asked {
+    /// So many, until `end`.
+    fn by(count: usize, address: SocketAddr, end: Instant) -> Asked {
+        let (latencies, failures): (Rc<RefCell<Vec<f64>>>, Rc<Cell<usize>>) = Default::default();
+        let client = |_| {
+            let (latencies, failures) = (latencies.clone(), failures.clone());
+            spawn_local(async move {
+                let mut connection = router::connect(address).await?;
+                let mut ticks = tokio::time::interval(EVERY);
+                while Instant::now() < end {
+                    ticks.tick().await;
+                    let asked = Instant::now();
+                    if router::get(&mut connection, MEASURED_HOST).await? != 200 {
+                        failures.set(failures.get() + 1);
+                    }
+                    latencies.borrow_mut().push(asked.elapsed().as_secs_f64() * 1e3);
+                }
+                Ok(())
+            })
+        };
+        let clients = (0..count).map(client).collect();
+        Asked { latencies, failures, clients }
+    }
+
+    /// Milliseconds of all requests, in order, and how many failed.
+    async fn over(self) -> io::Result<(Vec<f64>, usize)> {
+        for client in self.clients {
+            client.await.map_err(io::Error::other)??;
+        }
+        let mut latencies = self.latencies.take();
+        latencies.sort_unstable_by(f64::total_cmp);
+        Ok((latencies, self.failures.get()))
+    }
 }
 
 /// Milliseconds from a registration to the first answer of its instance.
