@@ -120,7 +120,8 @@ impl Peer {
         let output = Command::new(&self.program).arg(argument).output();
         let said = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
         let said = String::from_utf8_lossy(&said).trim().lines().next().unwrap_or_default().to_owned();
-        format!("{}: {said}", self.name)
+        // Some begin with where they lie.
+        format!("{}: {}", self.name, said.replace(&*self.program.to_string_lossy(), &self.name))
     }
 
     /// Starts it and waits until it accepts connections.
