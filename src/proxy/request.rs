@@ -201,7 +201,14 @@ async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &
                     pool = newer;
                     trip.pool = Some(pool.clone());
                 }
-                endpoint = choose(worker, &pool, &wanted, &settings, &tried, now)?;
+                let next = choose(worker, &pool, &wanted, &settings, &tried, now)?;
+                // The request is one of the other app's from here on.
+                if !Arc::ptr_eq(&next.live_app, &endpoint.live_app)
+                    && matches!(begin(worker, request, &settings, trip, &pool, &next, now), Begun::Asleep)
+                {
+                    return Err(error);
+                }
+                endpoint = next;
             }
         }
     }

@@ -1,6 +1,8 @@
 //! Instances that refuse, break, stall and vanish, and clients that stall: what is tried again, what is not, and what is
 //! said in the end.
 
+use serde_json::{Value, json};
+
 use crate::harness::answer::{self, Answer, Gate, Step};
 use crate::harness::instance::{self, BlackHole, Instance, Plan};
 use crate::harness::message::Message;
@@ -104,6 +106,29 @@ async fn an_instance_that_came_since_the_request_began_may_answer_it() {
     gate.open();
     assert_eq!(in_time("an answer", asked).await.expect("no panic").status(), 200);
     assert_eq!(leaving.begun(), 1);
+}
+
+#[tokio::test]
+async fn another_attempt_counts_for_the_app_that_gets_it() {
+    let (early, late) = (Gate::closed(), Gate::closed());
+    let bus = bus::embedded().await;
+    let router = router::on(&bus).await;
+    let leaving =
+        instance::serving("shop.test").of_app("blue").answering(Answer::new().until(&early).then(Step::Close));
+    let leaving = leaving.on(&bus).await;
+    router.until(|r| r.knows("shop.test")).await;
+    let asked = tokio::spawn(router.get("shop.test/").sent());
+    eventually("the request is with the one that leaves", || leaving.begun() == 1).await;
+    let fresh = good().of_app("green").answering(answer::status(200, "green").behind(&late)).on(&bus).await;
+    router.until(|r| r.instances_of("shop.test") == 2).await;
+    leaving.unregister(&bus).await;
+    router.until(|r| r.instances_of("shop.test") == 1).await;
+    early.open();
+    eventually("the request is with the one that came", || fresh.begun() == 1).await;
+    let apps: Value = serde_json::from_str(&router.admin("GET", "/v1/apps", "").await.text()).expect("JSON");
+    assert_eq!((&apps["green"]["in_flight"], &apps["blue"]["in_flight"]), (&json!(1), &json!(0)), "{apps}");
+    late.open();
+    assert_eq!(in_time("an answer", asked).await.expect("no panic").text(), "green");
 }
 
 #[tokio::test]

@@ -126,6 +126,14 @@ fn forgotten(app: &str) -> Effect {
     Effect::Forgotten { app: AppId::new(app), uris: [].into() }
 }
 
+/// Two that share what they know.
+async fn two(server: &nats::Server) -> (Member, Member) {
+    let (a, b) = (member("a", server), member("b", server));
+    a.until_it_shares().await;
+    b.until_it_shares().await;
+    (a, b)
+}
+
 /// The bucket of sleeping apps as anybody sees it.
 async fn bucket(server: &nats::Server) -> kv::Store {
     let context = jetstream::new(peer(server).await);
@@ -150,9 +158,7 @@ async fn until_stored(bucket: &kv::Store, app: &str, epoch: Option<u64>) {
 #[tokio::test]
 async fn a_router_that_starts_later_learns_which_apps_sleep() {
     let server = nats::server_with_jetstream().await;
-    let (a, mut b) = (member("a", &server), member("b", &server));
-    a.until_it_shares().await;
-    b.until_it_shares().await;
+    let (a, mut b) = two(&server).await;
     a.decides(asleep("shop", 3)).await;
     assert_eq!(b.hears_of_sleep("shop").await, 3);
     let mut late = member("late", &server);
@@ -178,9 +184,7 @@ async fn a_router_that_starts_later_learns_which_apps_sleep() {
 #[tokio::test]
 async fn an_app_that_is_forgotten_by_one_is_forgotten_by_all() {
     let server = nats::server_with_jetstream().await;
-    let (a, mut b) = (member("a", &server), member("b", &server));
-    a.until_it_shares().await;
-    b.until_it_shares().await;
+    let (a, mut b) = two(&server).await;
     a.decides(asleep("shop", 3)).await;
     assert_eq!(b.hears_of_sleep("shop").await, 3);
     b.decides(asleep("shop", 3)).await;
@@ -196,9 +200,7 @@ async fn an_app_that_is_forgotten_by_one_is_forgotten_by_all() {
 #[tokio::test]
 async fn an_app_is_forgotten_also_by_a_router_that_has_just_heard_of_it() {
     let server = nats::server_with_jetstream().await;
-    let (a, mut b) = (member("a", &server), member("b", &server));
-    a.until_it_shares().await;
-    b.until_it_shares().await;
+    let (a, mut b) = two(&server).await;
     a.decides(asleep("shop", 3)).await;
     assert_eq!(b.hears_of_sleep("shop").await, 3);
     a.decides(forgotten("shop")).await;
@@ -228,9 +230,7 @@ async fn what_happens_while_jetstream_is_away_is_told_when_it_is_back() {
 #[tokio::test]
 async fn one_router_starts_an_app_and_the_others_leave_it_to_that_one() {
     let server = nats::server_with_jetstream().await;
-    let (mut a, mut b) = (member("a", &server), member("b", &server));
-    a.until_it_shares().await;
-    b.until_it_shares().await;
+    let (mut a, mut b) = two(&server).await;
     a.asks("shop", 1, 1).await;
     assert_eq!(a.is_ordered().await, (true, 1));
     b.asks("shop", 1, 1).await;
