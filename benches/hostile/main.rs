@@ -1,6 +1,8 @@
 //! Two thousand clients that hang on (silent ones, slow heads, slow readers) while others ask as usual: what the others
 //! notice, and what each who hangs on costs. `cargo bench --bench hostile`; needs `taskset` and two cores. The router has one
-//! of them; those who hang on, the instances and the visitors are processes of their own on the other.
+//! of them; those who hang on, the instances and the visitors are processes of their own on the other. All of them are in
+//! a real-time class where that is allowed, so that what else the machine does from time to time is not taken for theirs.
+//! An instance that is asked directly all the while shows what is left of that.
 
 mod crowd;
 mod instance;
@@ -11,6 +13,7 @@ mod router;
 mod visitors;
 
 use std::io::{self, BufRead, BufReader};
+use std::net::SocketAddr;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -27,7 +30,7 @@ const RATE: u32 = 500;
 /// How long each measurement takes.
 const PHASE: Duration = Duration::from_secs(5);
 /// Quiet and disturbed take turns that often, so that whatever else the machine does hits both.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 /// Of the router, and of everybody else.
 const CORES: [usize; 2] = [0, 1];
 
@@ -58,6 +61,11 @@ async fn run() -> io::Result<()> {
     if !ours.status.success() {
         return Err(io::Error::other("this needs two cores and `taskset`"));
     }
+    let real_time = Command::new("chrt").args(["-r", "-p", "1", &std::process::id().to_string()]).output();
+    let class = match real_time {
+        Ok(done) if done.status.success() => "all in a real-time class",
+        _ => "in the class of everything else (no `chrt`, or it is not allowed)",
+    };
     let ((_visited, visited), (_hung, hung)) = (start(&["--instance"])?, start(&["--instance"])?);
     let route = |host: &str, port: &str| {
         format!("[[route]]\nhost = \"{host}\"\ninstances = [{{ host = \"127.0.0.1\", port = {port} }}]\n")
@@ -66,16 +74,22 @@ async fn run() -> io::Result<()> {
     let settings = format!("{}{}", route("shop.test", &visited), route("hung.test", &hung));
     let router = Router::start(CORES[0], &settings, folder.path())?;
     router.ready().await;
+    let asked =
+        Asked { router: &router, instance: ([127, 0, 0, 1], visited.parse().map_err(io::Error::other)?).into() };
     visit(router.http, RATE, Duration::from_secs(2)).await; // warm
-    println!("{HANGING} hanging clients, {RATE} requests/s beside them, {ROUNDS} rounds of {PHASE:?} each\n");
+    println!(
+        "{HANGING} hanging clients, {RATE} requests/s beside them and as many to an instance directly, {ROUNDS} rounds of \
+         {PHASE:?} each, {class}\n"
+    );
     println!(
         "| clients that hang on | p50 µs quiet | as they come | while they hang on | p99 µs quiet | as they come \
-         | while they hang on | failed | KiB each | of the kernel, all ends | descriptors |"
+         | while they hang on | p99 µs directly: quiet | as they come | while they hang on | failed | KiB each \
+         | of the kernel, all ends | descriptors |"
     );
-    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
+    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     let begin = router.memory_kib();
     for kind in Kind::ALL {
-        measure(&router, kind).await?;
+        measure(&asked, kind).await?;
     }
     router.until_connections_are_few().await;
     visit(router.http, RATE, Duration::from_secs(2)).await;
@@ -100,18 +114,32 @@ fn start(arguments: &[&str]) -> io::Result<(Process, String)> {
     Ok((process, line.trim().to_owned()))
 }
 
+/// Who is asked.
+struct Asked<'a> {
+    router: &'a Router,
+    instance: SocketAddr,
+}
+
+impl Asked<'_> {
+    /// What those noticed who asked the router, and those who asked the instance.
+    async fn visit(&self) -> [Noticed; 2] {
+        tokio::join!(visit(self.router.http, RATE, PHASE), visit(self.instance, RATE, PHASE)).into()
+    }
+}
+
 /// Measures one kind and prints its line.
-async fn measure(router: &Router, kind: Kind) -> io::Result<()> {
-    let mut noticed: [Vec<Noticed>; 3] = Default::default();
+async fn measure(asked: &Asked<'_>, kind: Kind) -> io::Result<()> {
+    let router = asked.router;
+    let mut noticed: [Vec<[Noticed; 2]>; 3] = Default::default();
     let (mut each, mut kernel_each, mut descriptors) = (0.0, 0.0, 0);
     for _ in 0..ROUNDS {
-        noticed[0].push(visit(router.http, RATE, PHASE).await);
+        noticed[0].push(asked.visit().await);
         let before = (router.memory_kib(), router::kernel_kib());
         let to = router.http.to_string();
         let coming = tokio::task::spawn_blocking(move || start(&["--crowd", kind.name(), &to]));
-        noticed[1].push(visit(router.http, RATE, PHASE).await);
+        noticed[1].push(asked.visit().await);
         let (crowd, _) = coming.await.map_err(io::Error::other)??;
-        noticed[2].push(visit(router.http, RATE, PHASE).await);
+        noticed[2].push(asked.visit().await);
         let holding = router.connections().await;
         assert!(holding > HANGING / 2, "{holding} of {HANGING} hang on");
         let share = |now: u64, before: u64| now.saturating_sub(before) as f64 / HANGING as f64;
@@ -122,21 +150,21 @@ async fn measure(router: &Router, kind: Kind) -> io::Result<()> {
         router.until_connections_are_few().await;
         sleep(Duration::from_secs(1)).await;
     }
-    let failed: usize = noticed.iter().flatten().map(|noticed| noticed.failed).sum();
-    let median = |phase: usize, of: fn(&Noticed) -> Duration| {
-        let mut all: Vec<Duration> = noticed[phase].iter().map(of).collect();
-        all.sort_unstable();
-        all[all.len() / 2].as_micros()
+    let failed: usize = noticed.iter().flatten().flatten().map(|noticed| noticed.failed).sum();
+    let medians = |of: fn(&[Noticed; 2]) -> Duration| {
+        let median = noticed.each_ref().map(|phase| {
+            let mut all: Vec<Duration> = phase.iter().map(of).collect();
+            all.sort_unstable();
+            all[all.len() / 2].as_micros().to_string()
+        });
+        median.join(" | ")
     };
     println!(
-        "| {} | {} | {} | {} | {} | {} | {} | {failed} | {each:.1} | {kernel_each:.0} | {descriptors} |",
+        "| {} | {} | {} | {} | {failed} | {each:.1} | {kernel_each:.0} | {descriptors} |",
         kind.name(),
-        median(0, |noticed| noticed.p50),
-        median(1, |noticed| noticed.p50),
-        median(2, |noticed| noticed.p50),
-        median(0, |noticed| noticed.p99),
-        median(1, |noticed| noticed.p99),
-        median(2, |noticed| noticed.p99),
+        medians(|[routed, _]| routed.p50),
+        medians(|[routed, _]| routed.p99),
+        medians(|[_, direct]| direct.p99),
     );
     Ok(())
 }

@@ -474,9 +474,11 @@ pub fn check_files(config: &Config) -> Result<(), StartError> {
 /// # Errors
 /// Why it did not start.
 pub fn run(config: Config, reread: impl Fn() -> Result<Config, String>) -> Result<(), StartError> {
+    let limit = descriptors::raise_limit();
+    descriptors::make_room(limit); // while there is one thread
     let level = start_log(&config.log);
     let supervisor = Arc::new(Supervisor::of(|name| std::env::var(name).ok()));
-    tracing::debug!(limit = descriptors::raise_limit(), "file descriptors");
+    tracing::debug!(limit, "file descriptors");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("control")
