@@ -17,7 +17,7 @@ use async_nats::jetstream::kv::Store;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
 use async_nats::jetstream::{self, Context};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::domain::wake::{Ask, Effect, Happening, Order};
 use crate::telemetry::metrics::Metrics;
@@ -33,8 +33,10 @@ const STARTS: &str = "weighbridge_starts";
 const REPLICAS: usize = 3;
 /// How long JetStream may take for one answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// How soon to look again whether JetStream is there.
-const AGAIN: Duration = Duration::from_secs(30);
+/// How soon to look again whether JetStream is there: at first, since a busy server leaves a request unanswered now and then.
+const AGAIN: Duration = Duration::from_secs(1);
+/// The same where it was not there again and again; the time doubles up to this.
+const AGAIN_MAX: Duration = Duration::from_secs(30);
 
 /// The connection to the bus, while there is one.
 #[derive(Clone, Debug)]
@@ -119,16 +121,26 @@ impl Memory {
     /// One connection. Returns only with the router; a connection that ends drops this.
     async fn connected(&mut self, client: Option<Client>) -> Result<std::convert::Infallible, Gone> {
         let Some(client) = client else { return self.alone(None).await.and(Err(Gone)) };
+        let mut pause = AGAIN;
         loop {
-            match self.meanwhile(Buckets::open(client.clone(), self.times.lease)).await? {
-                Ok(buckets) => {
-                    let why = self.together(&buckets).await?;
+            let opened = match self.meanwhile(Buckets::open(client.clone(), self.times.lease)).await? {
+                Ok(buckets) => self.read(&buckets).await?.map(|watch| (buckets, watch)),
+                Err(why) => Err(why),
+            };
+            match opened {
+                Ok((buckets, watch)) => {
+                    let why = self.together(&buckets, watch).await?;
                     self.ports.metrics.control.memory_is_shared(false);
-                    tracing::warn!(why, "the buckets of JetStream cannot be used at present");
+                    tracing::warn!(why, "what routers share has to be read anew");
+                    self.meanwhile(sleep(AGAIN)).await?;
+                    pause = AGAIN;
                 }
-                Err(why) => tracing::info!(why, "without JetStream: sleeping apps are asked of other routers"),
+                Err(why) => {
+                    tracing::info!(why, "without JetStream: sleeping apps are asked of other routers");
+                    self.alone(Some(Instant::now() + pause)).await?;
+                    pause = (2 * pause).min(AGAIN_MAX);
+                }
             }
-            self.alone(Some(Instant::now() + AGAIN)).await?;
         }
     }
 

@@ -208,6 +208,40 @@ async fn an_app_is_forgotten_also_by_a_router_that_has_just_heard_of_it() {
 }
 
 #[tokio::test]
+async fn a_watch_that_got_lost_is_taken_up_again_and_misses_nothing() {
+    let server = nats::server_with_jetstream().await;
+    let [a, mut b] = ["a", "b"].map(|name| patient_member(name, &server, 60_000, 100));
+    a.until_it_shares().await;
+    b.until_it_shares().await;
+    let stream = jetstream::new(peer(&server).await).get_stream("KV_weighbridge_apps").await.expect("it is there");
+    let watches: Vec<_> = stream.consumer_names().map(|name| name.expect("JetStream answers")).collect().await;
+    assert_eq!(watches.len(), 2);
+    for watch in watches {
+        stream.delete_consumer(&watch).await.expect("it was there just now");
+    }
+    a.decides(asleep("shop", 3)).await;
+    let mut attempt = 0;
+    let heard = async {
+        loop {
+            attempt += 1;
+            b.asks("other", 1, attempt).await;
+            // One that waits may be ordered twice.
+            while {
+                let (for_all, which) = b.is_ordered().await;
+                assert!(for_all, "what it asks for waits until others can be told");
+                which != attempt
+            } {}
+            match b.happenings.try_recv() {
+                Ok(Happening::Sleep(sleep, _)) => return sleep.epoch,
+                Ok(other) => panic!("{other:?}"),
+                Err(_) => tokio::time::sleep(millis(50)).await,
+            }
+        }
+    };
+    assert_eq!(in_time("the sleep", heard).await, 3);
+}
+
+#[tokio::test]
 async fn what_happens_while_jetstream_is_away_is_told_when_it_is_back() {
     let mut server = nats::server_with_jetstream().await;
     let a = member("a", &server);

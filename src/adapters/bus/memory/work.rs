@@ -30,14 +30,7 @@ enum Ended {
 
 impl Memory {
     /// Shares until the buckets cannot be used any more; why.
-    pub(super) async fn together(&mut self, buckets: &Buckets) -> Result<String, Gone> {
-        let mut watch = match self.meanwhile(buckets.apps.watch_with_history(">")).await? {
-            Ok(watch) => watch,
-            Err(error) => return Ok(error.to_string()),
-        };
-        if let Some(why) = self.read(buckets, &mut watch).await? {
-            return Ok(why);
-        }
+    pub(super) async fn together(&mut self, buckets: &Buckets, mut watch: Watch) -> Result<String, Gone> {
         self.ports.metrics.control.memory_is_shared(true);
         let mut work =
             Work { buckets, router: self.ports.router.clone(), running: JoinSet::new(), busy: HashSet::new() };
@@ -82,15 +75,19 @@ impl Memory {
         }
     }
 
-    /// What is in the bucket at the beginning.
-    async fn read(&mut self, buckets: &Buckets, watch: &mut Watch) -> Result<Option<String>, Gone> {
+    /// Reads what is in the bucket of sleeping apps, and goes on watching it; or why that cannot be.
+    pub(super) async fn read(&mut self, buckets: &Buckets) -> Result<Result<Watch, String>, Gone> {
+        let mut watch = match self.meanwhile(buckets.apps.watch_with_history(">")).await? {
+            Ok(watch) => watch,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
         let mut seen = BTreeSet::new();
         let mut is_complete = buckets.apps.stream.cached_info().state.messages == 0;
         while !is_complete {
             let entry = match self.meanwhile(watch.next()).await? {
                 Some(Ok(entry)) => entry,
-                Some(Err(error)) => return Ok(Some(error.to_string())),
-                None => return Ok(Some("the watch has ended".to_owned())),
+                Some(Err(error)) => return Ok(Err(error.to_string())),
+                None => return Ok(Err("the watch has ended".to_owned())),
             };
             is_complete = entry.seen_current || entry.delta == 0;
             seen.insert(AppId::new(&entry.key));
@@ -99,7 +96,7 @@ impl Memory {
             }
         }
         self.sleeps.all_seen(&seen);
-        Ok(None)
+        Ok(Ok(watch))
     }
 
     fn hear(&mut self, effect: &Effect, work: &mut Work<'_>) {
