@@ -278,7 +278,7 @@ async fn a_client_that_does_not_finish_its_head_is_let_go() {
 
 #[tokio::test]
 async fn an_idle_client_is_let_go() {
-    let (router, [_shop]) = shop(r#"timeouts = { client_idle = "200ms" }"#, [good()]).await;
+    let (router, [_shop]) = shop(r#"timeouts = { client_idle = "1s" }"#, [good()]).await;
     let mut client = router.client().await;
     assert_eq!(client.send(router.get("shop.test/")).await.status(), 200);
     client.into_stream().closed().await;

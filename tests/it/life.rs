@@ -191,7 +191,7 @@ async fn the_service_manager_hears_when_it_serves_reloads_and_ends() {
         String::from_utf8_lossy(&bytes[..length]).into_owned()
     };
     let (port, settings) = (free_port(), |port| settings(port, free_port(), &shop));
-    let config = folder.write("router.toml", &format!("table.prime_for = \"200ms\"\n{}", settings(port)));
+    let config = folder.write("router.toml", &format!("table.prime_for = \"3s\"\n{}", settings(port)));
     let name = folder.path("notify").to_string_lossy().into_owned();
     let mut router = Process::started(&config, folder.path("log"), &[("NOTIFY_SOCKET", &name)]);
     router.until_it_says("starting").await;

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,6 +10,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
+
+use crate::harness::process::free_port;
 
 /// How long a server may take to come up, or a cluster to form. Never waited for in full unless the test fails anyway.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -224,14 +225,4 @@ pub fn write(folder: &Path, name: &str, content: &str) -> PathBuf {
 fn program() -> &'static str {
     let debian = "/usr/sbin/nats-server";
     if Path::new(debian).exists() { debian } else { "nats-server" }
-}
-
-/// A port nobody has, below those the system gives to outgoing connections, so that it is still free after a restart.
-fn free_port() -> u16 {
-    loop {
-        let port = 15_000 + (uuid::Uuid::new_v4().as_u128() % 15_000) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }

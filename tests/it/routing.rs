@@ -101,7 +101,7 @@ async fn an_error_comes_as_json_to_those_who_prefer_it() {
 #[tokio::test]
 async fn a_route_whose_last_instance_left_is_unavailable_first_and_unknown_later() {
     let bus = bus::embedded().await;
-    let router = router::with(r#"table = { keep_empty = "1s", prune_every = "100ms" }"#).on(&bus).await;
+    let router = router::with(r#"table = { keep_empty = "4s", prune_every = "100ms" }"#).on(&bus).await;
     let shop = instance::serving("shop.test").on(&bus).await;
     router.until(|r| r.knows("shop.test")).await;
     shop.unregister(&bus).await;
@@ -120,7 +120,7 @@ async fn an_instance_that_stops_reporting_is_pruned() {
     let router = router::with(r#"table = { prune_every = "100ms" }"#).on(&bus).await;
     let quiet = instance::serving("shop.test").registered_with("stale_threshold_in_seconds", json!(1));
     let _quiet = quiet.on(&bus).await;
-    router.until(|r| r.knows("shop.test")).await;
+    router.until_metric("weighbridge_endpoints_removed_total{reason=\"pruned\"}", |count| count == 1.0).await;
     router.until(|r| r.knows_nobody_for("shop.test")).await;
 }
 

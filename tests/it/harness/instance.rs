@@ -125,7 +125,7 @@ impl Plan {
         };
         let tls = self.tls.map(|config| TlsAcceptor::from(Arc::new(config)));
         let serving = tokio::spawn(accept(listener, tls, shared.clone()));
-        Instance { facts, shared, serving: serving.abort_handle() }
+        Instance { facts, shared, serving: serving.abort_handle(), grave: Mutex::default() }
     }
 
     /// Registers it where nobody listens, so that connections are refused.
@@ -153,6 +153,8 @@ pub struct Instance {
     facts: Facts,
     shared: Arc<Shared>,
     serving: tokio::task::AbortHandle,
+    /// Bound to its port without listening, once it is killed.
+    grave: Mutex<Option<TcpSocket>>,
 }
 
 /// A request as an instance saw it.
@@ -256,10 +258,14 @@ impl Instance {
         bus.publish("router.unregister", &self.registration()).await;
     }
 
-    /// Closes its port and all its connections, without telling anybody.
+    /// Closes its port and all its connections, without telling anybody. Nobody else gets the port as long as this lives.
     pub async fn kill(&self) {
         self.serving.abort();
         eventually("the instance has stopped", || self.serving.is_finished()).await;
+        let socket = TcpSocket::new_v4().expect("sockets can be made");
+        socket.set_reuseaddr(true).expect("an option that sockets have");
+        socket.bind(self.facts.address).expect("the port was ours until just now");
+        *self.grave.lock() = Some(socket);
     }
 
     /// The requests it has seen, in order of their heads.

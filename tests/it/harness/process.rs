@@ -1,8 +1,11 @@
 //! The router as a process of its own, as operators run it: started with a file, spoken to by signals.
 
 use std::fs::File;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{eventually, in_time, millis};
 
@@ -106,8 +109,17 @@ impl Drop for Process {
     }
 }
 
-/// A port that nobody listens to at the moment.
+/// A port that nobody has, and that no other test is given. It lies below those that the system gives to outgoing
+/// connections, so that it is still free when it is needed, and after a restart.
 pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("loopback has free ports");
-    listener.local_addr().expect("it is bound").port()
+    const FIRST: u16 = 15_000;
+    const COUNT: usize = 15_000;
+    static NEXT: LazyLock<AtomicUsize> =
+        LazyLock::new(|| AtomicUsize::new(uuid::Uuid::new_v4().as_u128() as usize % COUNT));
+    loop {
+        let port = FIRST + (NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
