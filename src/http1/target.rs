@@ -30,6 +30,29 @@ impl Head {
         let host = std::str::from_utf8(authority.get(..host_end)?).ok()?;
         Some(Destination { host, path: &path[..end_before(path.as_bytes(), b'?')] })
     }
+
+    /// Makes the absolute target of a request that passed [`check_request`] the one that an origin is asked by: path and
+    /// query, or `*` for `OPTIONS` without either (RFC 9112 sections 3.2.1 and 3.2.4). If nothing else named the host, `Host`
+    /// does then. Other targets stay.
+    ///
+    /// # Errors
+    /// `HeadTooLarge` if there is no room for `Host`.
+    pub fn ask_as_origin(&mut self) -> Result<(), Refusal> {
+        let (method, target) = (self.method_kind(), self.target());
+        if target.starts_with('/') || method == Method::Connect {
+            return Ok(());
+        }
+        let Some((_, authority, rest)) = absolute(target) else { return Ok(()) };
+        let (authority, target) = match rest {
+            "" if method == Method::Options => (authority.to_owned(), "*".to_owned()),
+            rest if rest.starts_with('/') => (authority.to_owned(), rest.to_owned()),
+            rest => (authority.to_owned(), format!("/{rest}")),
+        };
+        if !self.has(Name::Host) {
+            self.push_known(Name::Host, authority.as_bytes())?;
+        }
+        self.set_target(&target)
+    }
 }
 
 /// Where the first such byte is, or the end. Hosts and paths are too short for anything cleverer.
@@ -85,14 +108,19 @@ fn split(method: Method, target: &str) -> Option<(Option<&str>, &str)> {
     if target == "*" {
         return (method == Method::Options).then_some((None, target));
     }
-    let (scheme, rest) = target.split_once("://")?;
+    let (scheme, authority, path) = absolute(target)?;
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
         return None;
     }
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
     // An absent path means "/", also where a query follows; the query is of no interest here.
     Some((Some(authority), if path.starts_with('/') { path } else { "/" }))
+}
+
+/// Scheme, authority, and what follows: nothing, a path, or a query.
+fn absolute(target: &str) -> Option<(&str, &str, &str)> {
+    let (scheme, rest) = target.split_once("://")?;
+    let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    Some((scheme, authority, rest))
 }
 
 /// Refuses what is not `host [":" port]` with a host name, an IPv4 address or a bracketed IPv6 address; tells whether there

@@ -88,11 +88,8 @@ pub fn towards_instances(head: &mut Head, client: &ClientFacts<'_>, settings: &S
     }
     if head.version() == Version::Http10 {
         head.remove(Name::Expect); // it means nothing there (RFC 9110 section 10.1.1)
-        // An absolute target may be all that names the host, which HTTP/1.1 wants to be named by `Host`.
-        if let Some(host) = head.destination().filter(|_| !head.has(Name::Host)).map(|to| to.host.to_owned()) {
-            head.push_known(Name::Host, host.as_bytes())?;
-        }
     }
+    head.ask_as_origin()?;
     // Whatever the client speaks, it is we who speak to the instance (RFC 9110 section 6.2).
     head.set_version(Version::Http11);
     let believed = settings.trusts(client.address);

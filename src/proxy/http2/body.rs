@@ -30,6 +30,8 @@ pub(super) struct Incoming {
 enum State {
     Data,
     Trailers,
+    /// Its trailers could not stand on lines.
+    Malformed,
     /// All has come; what is left waits to be read.
     Done,
 }
@@ -58,6 +60,7 @@ impl Incoming {
             }
             match self.state {
                 State::Done => return Poll::Ready(Ok(())),
+                State::Malformed => return Poll::Ready(Err(Reason::PROTOCOL_ERROR.into())),
                 State::Data => match ready!(self.body.poll_data(cx)) {
                     Some(Ok(data)) if data.is_empty() => {}
                     Some(Ok(data)) => {
@@ -81,10 +84,13 @@ impl Incoming {
     }
 
     fn end(&mut self, trailers: Option<HeaderMap>) {
+        let Ok(section) = trailers.map(|trailers| heads::trailers(&trailers)).transpose() else {
+            self.state = State::Malformed;
+            return;
+        };
         self.state = State::Done;
         if self.chunked {
             self.clear_text();
-            let section = trailers.and_then(|trailers| heads::trailers(&trailers).ok());
             write::last_chunk(section.as_ref(), &mut self.text);
         }
     }
@@ -113,6 +119,11 @@ impl Incoming {
             count += self.text_read;
         }
         count
+    }
+
+    /// Whether it ended with trailers that are none.
+    pub(super) fn is_malformed(&self) -> bool {
+        self.state == State::Malformed
     }
 
     /// Whether all has been read.

@@ -165,10 +165,11 @@ impl ClientStream {
 
 impl Drop for ClientStream {
     fn drop(&mut self) {
+        let reason = if self.request.is_malformed() { Reason::PROTOCOL_ERROR } else { Reason::INTERNAL_ERROR };
         match &mut self.answer {
             Answer::Begun(answer) if answer.is_ended() => self.tap.finished(),
-            Answer::Begun(answer) => answer.reset(Reason::INTERNAL_ERROR),
-            Answer::Expected(answer) => answer.send_reset(Reason::INTERNAL_ERROR),
+            Answer::Begun(answer) => answer.reset(reason),
+            Answer::Expected(answer) => answer.send_reset(reason),
         }
     }
 }

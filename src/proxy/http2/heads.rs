@@ -53,6 +53,9 @@ pub(super) fn request(
     if parts.uri.path().is_empty() && !is_connect {
         return Err(Refusal::Target); // there was no `:path`
     }
+    if parts.uri.scheme_str() == Some("") {
+        return Err(Refusal::Target);
+    }
     // It comes first, as clients of HTTP/1.1 send it, and once: `Host` may repeat what `:authority` says, no more.
     if let Some(authority) = authority {
         head.push_known(Name::Host, authority.as_bytes())?;

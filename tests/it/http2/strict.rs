@@ -147,6 +147,17 @@ fn frames() -> Vec<Case> {
             Status(1, 200),
         ),
         Case(
+            "9113 6.10: a block in empty pieces",
+            [
+                opened.clone(),
+                frame(CONTINUATION, 0, 1, []),
+                frame(CONTINUATION, 0, 1, rest),
+                frame(CONTINUATION, END_HEADERS, 1, []),
+            ]
+            .concat(),
+            Status(1, 200),
+        ),
+        Case(
             "9113 6.10: a piece without a beginning",
             frame(CONTINUATION, END_HEADERS, 1, &whole),
             GoAway(PROTOCOL_ERROR),
@@ -238,6 +249,11 @@ fn frames() -> Vec<Case> {
         Case("9113 6.7: a ping for a stream", frame(PING, 0, 1, [0; 8]), GoAway(PROTOCOL_ERROR)),
         Case("9113 6.7: an answer to a ping that nobody sent", frame(PING, ACK, 0, [7; 8]), Nothing),
         Case("9113 6.8: a goodbye for a stream", frame(GOAWAY, 0, 1, [0; 8]), GoAway(PROTOCOL_ERROR)),
+        Case(
+            "9113 6.8: a goodbye of a client that goes on with what it began",
+            [post(1), frame(GOAWAY, 0, 0, [0; 8]), frame(DATA, 1, 1, "x")].concat(),
+            Status(1, 200),
+        ),
         Case("9113 6.9: a window that opens by nothing", window(0, 0), GoAway(PROTOCOL_ERROR)),
         Case(
             "9113 6.9: a stream's window that opens by nothing",
@@ -276,6 +292,8 @@ fn frames() -> Vec<Case> {
 
 fn streams() -> Vec<Case> {
     let answered = |more: Vec<u8>| [get(1), more].concat();
+    let trailing = |fields: &[(&str, &str)]| [post(1), frame(DATA, 0, 1, "x"), headers(ENDS, 1, fields)].concat();
+    let malformed = ResetOrGoAway(1, PROTOCOL_ERROR);
     vec![
         Case("9113 5.1: data on an idle stream", frame(DATA, 1, 1, "x"), GoAway(PROTOCOL_ERROR)),
         Case("9113 5.1: data behind the end", answered(frame(DATA, 1, 1, "x")), GoAway(STREAM_CLOSED)),
@@ -297,6 +315,12 @@ fn streams() -> Vec<Case> {
             GoAway(STREAM_CLOSED),
         ),
         Case("9113 5.1: a window behind the end", answered([window(1, 1), get(3)].concat()), Status(3, 200)),
+        Case(
+            "9113 5.1: a priority behind the end",
+            answered([frame(PRIORITY, 0, 1, [0, 0, 0, 0, 16]), get(3)].concat()),
+            Status(3, 200),
+        ),
+        Case("9113 5.1: a reset behind the end", answered([reset(1), get(3)].concat()), Status(3, 200)),
         Case("9113 5.1.1: an even number", get(2), GoAway(PROTOCOL_ERROR)),
         Case("9113 5.1.1: a number below the last", [get(5), get(3)].concat(), GoAway(PROTOCOL_ERROR)),
         Case(
@@ -322,6 +346,47 @@ fn streams() -> Vec<Case> {
         Case(
             "9113 8.1: trailers end a request",
             [post(1), frame(DATA, 0, 1, "x"), headers(ENDS, 1, &[("x-sum", "1")])].concat(),
+            Status(1, 200),
+        ),
+        Case("9113 8.1: trailers with a name in upper case", trailing(&[("X-Sum", "1")]), malformed),
+        Case("9113 8.1: trailers with a line break in a value", trailing(&[("x-sum", "1\r\nx: y")]), malformed),
+        Case("9113 8.1: trailers with a value that begins with a space", trailing(&[("x-sum", " 1")]), malformed),
+        Case("9113 8.1: trailers with Connection", trailing(&[("connection", "close")]), malformed),
+        Case("9113 8.1: trailers with Transfer-Encoding", trailing(&[("transfer-encoding", "chunked")]), malformed),
+        Case("9110 6.5.1: trailers with a length", trailing(&[("content-length", "1")]), Refused),
+        Case("9110 6.5.1: trailers with a host", trailing(&[("host", "other.test")]), Refused),
+        Case("9110 6.5.1: trailers with who asks", trailing(&[("x-forwarded-for", "10.0.0.1")]), Refused),
+        Case("9110 6.5.1: trailers with a cookie", trailing(&[("cookie", "a=b")]), Refused),
+        Case(
+            "9113 8.1.1: trailers before all that was announced",
+            [
+                headers(END_HEADERS, 1, &[&POST[..], &[("content-length", "2")]].concat()),
+                frame(DATA, 0, 1, "x"),
+                headers(ENDS, 1, &[("x-sum", "1")]),
+            ]
+            .concat(),
+            malformed,
+        ),
+        Case(
+            "9113 8.1.1: as much data as announced, in pieces and padded",
+            [
+                headers(END_HEADERS, 1, &[&POST[..], &[("content-length", "2")]].concat()),
+                frame(DATA, PADDED, 1, [3, b'x', 0, 0, 0]),
+                frame(DATA, PADDED | 1, 1, [1, b'y', 0]),
+            ]
+            .concat(),
+            Status(1, 200),
+        ),
+        Case(
+            "9113 8.1.1: data where a length of nothing was announced",
+            [headers(END_HEADERS, 1, &[&POST[..], &[("content-length", "0")]].concat()), frame(DATA, 1, 1, "x")]
+                .concat(),
+            malformed,
+        ),
+        Case(
+            "9113 8.1.1: no data where none was announced",
+            [headers(END_HEADERS, 1, &[&POST[..], &[("content-length", "0")]].concat()), frame(DATA, 1, 1, [])]
+                .concat(),
             Status(1, 200),
         ),
         Case(
@@ -377,6 +442,14 @@ fn fields() -> Vec<Case> {
         Case("9113 8.2.2: Upgrade", with(&[("upgrade", "websocket")]), malformed),
         Case("9113 8.2.2: TE that wants more than trailers", with(&[("te", "trailers, gzip")]), malformed),
         Case("9113 8.2.2: TE that wants trailers", with(&[("te", "trailers")]), Status(1, 200)),
+        Case("9113 8.2.2: TE that wants nothing", with(&[("te", "")]), malformed),
+        Case("9113 8.2.2: TE twice, once for more", with(&[("te", "trailers"), ("te", "gzip")]), malformed),
+        Case("9113 8.2.1: an empty value", with(&[("x", "")]), Status(1, 200)),
+        Case("9113 8.2.1: a value with DEL", with(&[("x", "1\u{7f}")]), malformed),
+        Case("9113 8.2.1: a value with a control byte", with(&[("x", "1\u{1}")]), malformed),
+        Case("9113 8.2.1: a value beyond ASCII", with(&[("x", "\u{e9}")]), Status(1, 200)),
+        Case("9113 8.2.1: a name with DEL", with(&[("x\u{7f}", "1")]), malformed),
+        Case("9110 10.1.1: an expectation of something else", with(&[("expect", "200-ok")]), Status(1, 417)),
         Case("9113 8.3: an unknown pseudo field", with(&[(":x", "1")]), malformed),
         Case("9113 8.3: a pseudo field of responses", only(&[&GET[..], &[(":status", "200")]].concat()), malformed),
         Case("9113 8.3: a pseudo field behind others", only(&[&GET[..3], &[("x", "1"), GET[3]]].concat()), malformed),
@@ -391,19 +464,41 @@ fn fields() -> Vec<Case> {
         Case("9113 8.3.1: an empty path", but(":path", ""), malformed),
         Case("9113 8.3.1: a path without a slash", but(":path", "cart"), Refused),
         Case("9113 8.3.1: an absolute target as path", but(":path", "http://other.test/"), Refused),
+        Case("9113 8.3.1: two slashes are a path", but(":path", "//other.test/"), Status(1, 200)),
+        Case("9113 8.3.1: a query for a path", but(":path", "?a"), Refused),
+        Case("9113 8.3.1: a path with a tab", but(":path", "/\ta"), malformed),
+        Case("9113 8.3.1: a path with DEL", but(":path", "/\u{7f}"), Refused),
+        Case("9113 8.3.1: a path beyond ASCII", but(":path", "/\u{e9}"), Refused),
         Case("9113 8.3.1: a path with a space", but(":path", "/ HTTP/1.1"), malformed),
         Case("9113 8.3.1: a path with CR LF", but(":path", "/ HTTP/1.1\r\nHost: other.test\r\n\r\n"), malformed),
         Case("9113 8.3.1: a path with NUL", but(":path", "/\0"), malformed),
         Case("9113 8.3.1: a method with a space", but(":method", "GET /admin"), malformed),
         Case("9113 8.3.1: a method with CR LF", but(":method", "GET / HTTP/1.1\r\nx:"), malformed),
+        Case("9113 8.3.1: a method in lower case is another method", but(":method", "get"), Status(1, 200)),
         Case("9113 8.3.1: an empty method", but(":method", ""), malformed),
         Case("9113 8.3.1: a scheme with a line break", but(":scheme", "http\r\nx: y"), malformed),
+        Case("9113 8.3.1: an empty scheme", but(":scheme", ""), Refused),
+        Case("9113 8.3.1: the scheme of whoever ends TLS before us", but(":scheme", "https"), Status(1, 200)),
+        Case(
+            "9113 8.3.1: an authority in other letters, with a port",
+            but(":authority", "SHOP.test:80"),
+            Status(1, 200),
+        ),
+        Case("9113 8.3.1: an authority with a port beyond all ports", but(":authority", "shop.test:65536"), Refused),
+        Case("9113 8.3.1: an authority with a port of letters", but(":authority", "shop.test:http"), Refused),
+        Case("9113 8.3.1: an authority with an escape", but(":authority", "shop%2etest"), Refused),
+        Case("9113 8.3.1: a list of authorities", but(":authority", "shop.test,other.test"), Refused),
+        Case("9113 8.3.1: half an address as authority", but(":authority", "[::1"), Refused),
         Case("9113 8.3.1: an authority with a space", but(":authority", "shop.test other"), malformed),
         Case("9113 8.3.1: an authority with CR LF", but(":authority", "shop.test\r\nx: y"), malformed),
         Case("9113 8.3.1: an authority with a path", but(":authority", "shop.test/x"), malformed),
         Case("9113 8.3.1: an authority with a user", but(":authority", "me@shop.test"), refused),
         Case("9113 8.3.1: an empty authority", but(":authority", ""), Refused),
         Case("9113 8.3.1: Host that repeats the authority", with(&[("host", "shop.test")]), Status(1, 200)),
+        Case("9113 8.3.1: Host that repeats it in other letters", with(&[("host", "Shop.TEST")]), Status(1, 200)),
+        Case("9113 8.3.1: Host that repeats it with a port", with(&[("host", "shop.test:80")]), refused),
+        Case("9113 8.3.1: Host that repeats it and more", with(&[("host", "shop.test,other.test")]), refused),
+        Case("9113 8.3.1: an empty Host", with(&[("host", "")]), refused),
         Case("9113 8.3.1: Host and an authority that differ", with(&[("host", "other.test")]), refused),
         Case("9113 8.3.1: Host twice", with(&[("host", "shop.test"), ("host", "other.test")]), refused),
         Case(
@@ -413,6 +508,23 @@ fn fields() -> Vec<Case> {
         ),
         Case("9113 8.3.1: neither", without(":authority"), refused),
         Case("9113 8.3.1: * for something else than OPTIONS", but(":path", "*"), refused),
+        Case(
+            "9112 3.2.4: * for OPTIONS",
+            only(&[(":method", "OPTIONS"), GET[1], GET[2], (":path", "*")]),
+            Status(1, 200),
+        ),
+        Case("9113 8.5: CONNECT without an authority", only(&[(":method", "CONNECT")]), Refused),
+        Case(
+            "9113 8.5: CONNECT with a scheme",
+            only(&[(":method", "CONNECT"), (":scheme", "http"), (":authority", "shop.test:443")]),
+            malformed,
+        ),
+        Case("9113 8.5: CONNECT without a port", only(&[(":method", "CONNECT"), (":authority", "shop.test")]), Refused),
+        Case(
+            "9113 8.5: CONNECT with a user",
+            only(&[(":method", "CONNECT"), (":authority", "me@shop.test:443")]),
+            Refused,
+        ),
         Case("9113 8.5: CONNECT", only(&[(":method", "CONNECT"), (":authority", "shop.test:443")]), Status(1, 405)),
         Case(
             "9113 8.5: CONNECT with a path",
@@ -437,6 +549,10 @@ fn fields() -> Vec<Case> {
         Case("9112 6.2: a length that is no number", with(&[("content-length", "1x")]), Refused),
         Case("9112 6.2: a length with a sign", with(&[("content-length", "+0")]), Refused),
         Case("9112 6.2: two lengths", with(&[("content-length", "0"), ("content-length", "1")]), Refused),
+        Case("9112 6.2: no length", with(&[("content-length", "")]), Refused),
+        Case("9112 6.2: a length of 2^64", with(&[("content-length", "18446744073709551616")]), Refused),
+        Case("9112 6.2: a hexadecimal length", with(&[("content-length", "0x0")]), Refused),
+        Case("9112 6.2: the same length twice", with(&[("content-length", "0"), ("content-length", "0")]), Refused),
         Case("9112 6.2: two lengths in one", with(&[("content-length", "0, 0")]), Refused),
         Case("9113 8.2.3: cookies in crumbs", with(&[("cookie", "a=1"), ("cookie", "b=2")]), Status(1, 200)),
     ]
