@@ -185,14 +185,14 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, over
     }
     let stream = match over {
         Over::Tcp => Stream::Plain(stream),
-        Over::Tls => match secure(&worker, stream, peer).await {
+        Over::Tls => match Box::pin(secure(&worker, stream, peer)).await {
             Some(stream) => stream,
             None => return,
         },
     };
     let facts = Facts::of(&stream, peer);
     if stream.alpn() == Some(clients::HTTP2) {
-        return http2::serve(worker.clone(), stream, Vec::new(), facts, open).await;
+        return Box::pin(http2::serve(worker.clone(), stream, Vec::new(), facts, open)).await;
     }
     let patience = Patience::new(&worker.clock, settings.timeouts.header_read);
     let mut client = facts.client(Link::new(stream, peer, &worker.buffers), patience);
@@ -203,7 +203,7 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, over
             place
         }
         (Err(error), _) | (_, Err(error)) => {
-            let after = request::refuse(&worker, &mut client, &mut worker.heads.lend(), error).await;
+            let after = Box::pin(request::refuse(&worker, &mut client, &mut worker.heads.lend(), error)).await;
             return part(client, after).await;
         }
     };
@@ -217,11 +217,11 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, over
                 client.stays &= requests != worker.settings().requests_per_connection_max;
                 request::serve(&worker, &mut client, &mut head).await
             }
-            Arrival::Refused(error) => request::refuse(&worker, &mut client, &mut head, error).await,
+            Arrival::Refused(error) => Box::pin(request::refuse(&worker, &mut client, &mut head, error)).await,
             Arrival::Http2 => {
                 let (stream, unread) = client.link.into_parts();
                 let facts = Facts::of(&stream, client.peer);
-                return http2::serve(worker.clone(), stream, unread, facts, open).await;
+                return Box::pin(http2::serve(worker.clone(), stream, unread, facts, open)).await;
             }
             // TLS has a goodbye of its own.
             Arrival::Gone if client.secure => After::Close,

@@ -70,7 +70,7 @@ pub async fn serve(worker: &Worker, client: &mut Client, request: &mut Head) -> 
     let Told { client, request, trip, .. } = &mut told;
     let after = match relay(worker, client, request, trip).await {
         Ok(after) => after,
-        Err(error) => give_answer(worker, client, request, trip, error).await,
+        Err(error) => Box::pin(give_answer(worker, client, request, trip, error)).await,
     };
     told.at_last();
     after
@@ -118,16 +118,17 @@ impl Drop for Told<'_> {
     }
 }
 
-/// Route, wait for the app if it is asleep, pick, forward, retry, deliver.
+/// Route, wait for the app if it is asleep, pick, forward, retry, deliver. What is rare gets a box of its own to wait in: the
+/// future of a request is as large as the largest it may wait for, is moved with every call, and each connection has one.
 async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &mut Trip) -> Result<After, ProxyError> {
     let settings = worker.settings();
     let body = framing::of_request(request).map_err(ProxyError::BadRequest)?;
     if is_health_check(request, &settings) {
-        return Ok(tell_health(worker, client, request, trip, &settings).await);
+        return Ok(Box::pin(tell_health(worker, client, request, trip, &settings)).await);
     }
     match request.method_kind() {
         Method::Options if headers::forwards_left(request) == Some(0) => {
-            return Ok(tell_options(worker, client, request, trip, &settings).await);
+            return Ok(Box::pin(tell_options(worker, client, request, trip, &settings)).await);
         }
         Method::Trace if headers::forwards_left(request) == Some(0) => return Err(ProxyError::TraceMethod),
         _goes_on => {}
@@ -150,7 +151,8 @@ async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &
                 }
             }
         };
-        if let Some(after) = door.meet(worker, client, request, &settings, trip, &app, &pool.route).await? {
+        let met = Box::pin(door.meet(worker, client, request, &settings, trip, &app, &pool.route));
+        if let Some(after) = met.await? {
             return Ok(after);
         }
         now = worker.now();
@@ -428,7 +430,7 @@ impl Attempt<'_> {
     /// A kept connection if there is a good one, else a new one.
     async fn checkout(&self, client: &mut Client, endpoint: &Endpoint) -> Result<Box<Link>, ProxyError> {
         if endpoint.protocol == Protocol::Http2 {
-            return self.take_stream(client, endpoint).await;
+            return Box::pin(self.take_stream(client, endpoint)).await;
         }
         let upstreams = &self.worker.upstreams;
         let idle_max = self.settings.timeouts.upstream_idle;
@@ -439,7 +441,7 @@ impl Attempt<'_> {
             return Ok(kept);
         }
         let begun = self.worker.now();
-        let (stream, address) = self.connect(client, endpoint).await?;
+        let (stream, address) = Box::pin(self.connect(client, endpoint)).await?;
         let mut link = upstreams.link(stream, address);
         link.counted = Some(self.worker.metrics.upstream_connected(self.worker.now().since(begun)));
         Ok(link)
@@ -471,7 +473,7 @@ impl Attempt<'_> {
         match upstreams.sessions().establish(opening, stream, metrics, clock, &mut client.patience).await {
             Ok((stream, open)) => {
                 let counted = metrics.upstream_connected(clock.now().since(begun));
-                self.worker.spawn(open.drive(counted, clock.clone()));
+                self.worker.spawn(Box::pin(open.drive(counted, clock.clone())));
                 Ok(upstreams.link(Stream::Http2Instance(Box::new(stream)), address))
             }
             Err(cause) => {
@@ -503,7 +505,7 @@ impl Delivery<'_> {
         trip: &mut Trip,
     ) -> Result<After, ProxyError> {
         if response.status() == 101 {
-            return self.tunnel(client, response, instance, in_flight, trip).await;
+            return Box::pin(self.tunnel(client, response, instance, in_flight, trip)).await;
         }
         let framing = self.framing;
         // Who answers before the request has come may take what is left of it for the next one.
