@@ -53,12 +53,52 @@ pub(super) struct Frame {
     pub(super) is_pseudo: bool,
 }
 
+impl Kind {
+    fn of(byte: u8) -> Kind {
+        match byte {
+            0 => Kind::Data,
+            1 => Kind::Headers,
+            2 => Kind::Priority,
+            3 => Kind::ResetStream,
+            4 => Kind::Settings,
+            6 => Kind::Ping,
+            7 => Kind::GoAway,
+            8 => Kind::WindowUpdate,
+            9 => Kind::Continuation,
+            _ => Kind::Other,
+        }
+    }
+}
+
 impl Frame {
     pub(super) const ACK: u8 = 0x1;
     pub(super) const END_STREAM: u8 = 0x1;
     pub(super) const END_HEADERS: u8 = 0x4;
     const PADDED: u8 = 0x8;
     const PRIORITIZED: u8 = 0x20;
+
+    /// The frame that begins like this; `seen` is all of it that is looked at.
+    fn read(seen: &[u8]) -> Frame {
+        let word = |at: usize| u32::from_be_bytes([seen[at], seen[at + 1], seen[at + 2], seen[at + 3]]);
+        let (length, kind, flags, stream) = (word(0) >> 8, Kind::of(seen[3]), seen[4], word(5) & 0x7fff_ffff);
+        let code = match (kind, seen.len() - HEAD) {
+            (Kind::ResetStream, 4) => word(HEAD),
+            (Kind::GoAway, 8) => word(HEAD + 4),
+            _ => 0,
+        };
+        let settings = if kind == Kind::Settings { &seen[HEAD..] } else { &[] };
+        let oversets = settings.chunks_exact(SETTING).any(|setting| {
+            let value = u32::from_be_bytes([setting[2], setting[3], setting[4], setting[5]]);
+            u16::from_be_bytes([setting[0], setting[1]]) == INITIAL_WINDOW && value > WINDOW_MAX
+        });
+        let mut frame = Frame { kind, flags, length: length as usize, stream, code, oversets, is_pseudo: false };
+        if kind == Kind::Headers {
+            let padding = if frame.is_flagged(Frame::PADDED) { PADDING } else { 0 };
+            let priority = if frame.is_flagged(Frame::PRIORITIZED) { PRIORITY } else { 0 };
+            frame.is_pseudo = begins_with_pseudo_field(seen.get(HEAD + padding + priority..).unwrap_or_default());
+        }
+        frame
+    }
 
     pub(super) fn is_flagged(&self, flag: u8) -> bool {
         self.flags & flag != 0
@@ -131,88 +171,50 @@ impl Frames {
         all: &[u8],
         mut tell: impl FnMut(Frame) -> Result<(), E>,
     ) -> Result<(), (usize, E)> {
-        let mut bytes = all;
-        let mut begun = 0;
-        while !bytes.is_empty() {
+        let (mut at, mut begun) = (0, 0);
+        while at < all.len() {
+            let rest = &all[at..];
             if self.skip > 0 {
-                let passed = self.skip.min(bytes.len());
+                let passed = self.skip.min(rest.len());
                 self.skip -= passed;
-                bytes = &bytes[passed..];
+                at += passed;
                 continue;
             }
             if self.filled == 0 {
-                begun = all.len() - bytes.len();
+                begun = at;
             }
-            let taken = (self.wanted() - self.filled).min(bytes.len());
-            self.seen[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
-            self.filled += taken;
-            bytes = &bytes[taken..];
-            if self.filled >= HEAD && self.filled == self.wanted() {
-                let frame = self.frame();
-                self.skip = HEAD + frame.length - self.filled;
-                self.filled = 0;
-                tell(frame).map_err(|objection| (begun, objection))?;
-            }
+            let (frame, seen) = if self.filled == 0 && wanted(rest) <= rest.len() {
+                let seen = &rest[..wanted(rest)]; // as nearly always
+                at += seen.len();
+                (Frame::read(seen), seen.len())
+            } else {
+                let taken = (wanted(&self.seen[..self.filled]) - self.filled).min(rest.len());
+                self.seen[self.filled..self.filled + taken].copy_from_slice(&rest[..taken]);
+                self.filled += taken;
+                at += taken;
+                let seen = &self.seen[..self.filled];
+                if seen.len() < wanted(seen) {
+                    continue;
+                }
+                (Frame::read(seen), std::mem::take(&mut self.filled))
+            };
+            self.skip = HEAD + frame.length - seen;
+            tell(frame).map_err(|objection| (begun, objection))?;
         }
         Ok(())
     }
+}
 
-    /// How many bytes of the present frame are looked at, as far as can be known.
-    fn wanted(&self) -> usize {
-        if self.filled < HEAD {
-            return HEAD;
-        }
-        match self.kind() {
-            Kind::Headers => HEAD + self.length().min(PADDING + PRIORITY + BLOCK_SEEN),
-            Kind::ResetStream => HEAD + self.length().min(4),
-            Kind::GoAway => HEAD + self.length().min(8),
-            Kind::Settings => HEAD + self.length().min(SETTING * SETTINGS_SEEN),
-            _ => HEAD,
-        }
-    }
-
-    fn length(&self) -> usize {
-        u32::from_be_bytes([0, self.seen[0], self.seen[1], self.seen[2]]) as usize
-    }
-
-    fn kind(&self) -> Kind {
-        match self.seen[3] {
-            0 => Kind::Data,
-            1 => Kind::Headers,
-            2 => Kind::Priority,
-            3 => Kind::ResetStream,
-            4 => Kind::Settings,
-            6 => Kind::Ping,
-            7 => Kind::GoAway,
-            8 => Kind::WindowUpdate,
-            9 => Kind::Continuation,
-            _ => Kind::Other,
-        }
-    }
-
-    fn frame(&self) -> Frame {
-        let word =
-            |at: usize| u32::from_be_bytes([self.seen[at], self.seen[at + 1], self.seen[at + 2], self.seen[at + 3]]);
-        let kind = self.kind();
-        let code = match (kind, self.filled - HEAD) {
-            (Kind::ResetStream, 4) => word(HEAD),
-            (Kind::GoAway, 8) => word(HEAD + 4),
-            _ => 0,
-        };
-        let settings = if kind == Kind::Settings { &self.seen[HEAD..self.filled] } else { &[] };
-        let oversets = settings.chunks_exact(SETTING).any(|setting| {
-            let value = u32::from_be_bytes([setting[2], setting[3], setting[4], setting[5]]);
-            u16::from_be_bytes([setting[0], setting[1]]) == INITIAL_WINDOW && value > WINDOW_MAX
-        });
-        let (flags, length, stream) = (self.seen[4], self.length(), word(5) & 0x7fff_ffff);
-        let mut frame = Frame { kind, flags, length, stream, code, oversets, is_pseudo: false };
-        if kind == Kind::Headers {
-            let padding = if frame.is_flagged(Frame::PADDED) { PADDING } else { 0 };
-            let priority = if frame.is_flagged(Frame::PRIORITIZED) { PRIORITY } else { 0 };
-            let block = self.seen[..self.filled].get(HEAD + padding + priority..);
-            frame.is_pseudo = begins_with_pseudo_field(block.unwrap_or_default());
-        }
-        frame
+/// How many bytes of a frame that begins like this are looked at, as far as can be known.
+fn wanted(seen: &[u8]) -> usize {
+    let Some(&[a, b, c, kind, ..]) = seen.first_chunk::<HEAD>() else { return HEAD };
+    let length = u32::from_be_bytes([0, a, b, c]) as usize;
+    HEAD + match Kind::of(kind) {
+        Kind::Headers => length.min(PADDING + PRIORITY + BLOCK_SEEN),
+        Kind::ResetStream => length.min(4),
+        Kind::GoAway => length.min(8),
+        Kind::Settings => length.min(SETTING * SETTINGS_SEEN),
+        _ => 0,
     }
 }
 
