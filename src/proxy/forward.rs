@@ -372,7 +372,11 @@ impl Watch {
 
     /// Ready once the client is known to be gone; to be called while it waits for a response head.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>, link: &mut Link, version: Version) -> Poll<()> {
-        if self.poll_ended(cx, link).is_ready() || link.poll_reset(cx).is_ready() {
+        if self.poll_ended(cx, link).is_ready() {
+            return Poll::Ready(());
+        }
+        let reads_on = self.check.is_none() && !link.input.is_full();
+        if !reads_on && link.poll_reset(cx).is_ready() {
             return Poll::Ready(());
         }
         // There is no room to read up to the end, which is behind a body that has to wait: only the probe can tell.

@@ -307,12 +307,14 @@ struct Line {
     output: Vec<u8>,
     sent: usize,
     gathers: bool,
+    /// All that had come was read in this turn, and who waits for more is known.
+    is_drained: bool,
     tap: Rc<Tap>,
 }
 
 impl Wire {
     pub(super) fn new(stream: Stream, unread: Vec<u8>, tap: Rc<Tap>) -> (Wire, Outlet) {
-        let line = Line { stream, unread, at: 0, output: Vec::new(), sent: 0, gathers: false, tap };
+        let line = Line { stream, unread, at: 0, output: Vec::new(), sent: 0, gathers: false, is_drained: false, tap };
         let line = Rc::new(RefCell::new(line));
         (Wire(line.clone()), Outlet(line))
     }
@@ -326,14 +328,15 @@ impl Outlet {
     pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let line = &mut *self.0.borrow_mut();
         line.gathers = true;
+        line.is_drained = false;
         if line.output.is_empty() { Poll::Ready(Ok(())) } else { line.poll_flush(cx) }
     }
 }
 
 impl Line {
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.tap.violation().is_some() {
-            return Poll::Pending; // whoever drives the connection ends it
+        if self.is_drained || self.tap.violation().is_some() {
+            return Poll::Pending; // in the latter case whoever drives the connection ends it
         }
         let before = buffer.filled().len();
         if self.at < self.unread.len() {
@@ -344,7 +347,10 @@ impl Line {
                 (self.unread, self.at) = (Vec::new(), 0);
             }
         } else {
-            ready!(self.stream.poll_read_into(cx, buffer))?;
+            let read = self.stream.poll_read_into(cx, buffer);
+            // h2 tries again for every request that it hands over.
+            self.is_drained = self.gathers && read.is_pending();
+            ready!(read)?;
         }
         let came = buffer.filled().len() - before;
         let fit = self.tap.came(&buffer.filled()[before..]);
