@@ -248,28 +248,36 @@ fn place_of_client(worker: &Worker, address: IpAddr) -> Result<Option<Place>, Pr
     worker.admission.client(address, most)
 }
 
-/// Serves one request of HTTP/2; its body and its answer go over `stream`. `verdict` is
-/// whether the head was fit to be a request of HTTP/1.1.
-pub async fn serve_translated(
-    worker: Rc<Worker>,
-    facts: Facts,
-    stream: Stream,
-    mut head: LentHead,
-    verdict: Result<(), Refusal>,
-) {
+/// A request of HTTP/2.
+#[derive(Debug)]
+pub struct Translated {
+    /// Who sends it.
+    pub facts: Facts,
+    /// What its body and its answer go over.
+    pub stream: Stream,
+    /// What it says, as a request of HTTP/1.1.
+    pub head: LentHead,
+    /// Whether it was fit to be one.
+    pub verdict: Result<(), Refusal>,
+}
+
+/// Serves one request of HTTP/2. Gives the timer back.
+pub async fn serve_translated(worker: &Worker, request: Translated, patience: Patience) -> Patience {
+    let Translated { facts, stream, mut head, verdict } = request;
     let link = Link::new(stream, facts.peer, &worker.buffers);
-    let mut client = facts.client(link, Patience::new(&worker.clock, worker.settings().timeouts.header_read));
+    let mut client = facts.client(link, patience);
     client.http2 = true;
     client.stays = true;
     let after = match verdict {
-        Ok(()) => request::serve(&worker, &mut client, &mut head).await,
-        Err(refusal) => request::refuse(&worker, &mut client, &mut head, refused(refusal)).await,
+        Ok(()) => request::serve(worker, &mut client, &mut head).await,
+        Err(refusal) => Box::pin(request::refuse(worker, &mut client, &mut head, refused(refusal))).await,
     };
     // A stream that is dropped unfinished is reset. What a client has not sent to its end is read on for a while: there are
     // those to whom a reset, though it says that all is well, takes an answer away that came just before.
     if after != After::Abort {
         linger(&mut client, after == After::Linger).await;
     }
+    client.patience
 }
 
 /// Agrees on TLS with a client; `None` if that fails.

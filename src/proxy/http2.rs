@@ -1,6 +1,7 @@
 //! HTTP/2 on both sides. h2 speaks the protocol; each stream looks to the relay like a connection of HTTP/1.1 that
 //! carries one request. So there is one relay, whatever is spoken.
 
+mod attendants;
 mod body;
 mod client_stream;
 mod frames;
@@ -27,6 +28,7 @@ use h2::{Reason, RecvStream};
 use hyper::Request;
 use hyper::body::Bytes;
 
+pub use self::attendants::Attendants;
 pub use self::client_stream::ClientStream;
 pub use self::instance_stream::InstanceStream;
 pub use self::sessions::{Open, Opening, Room, Sessions};
@@ -35,7 +37,7 @@ use self::client_stream::Asked;
 use self::pulse::Pulse;
 use self::streams::Streams;
 use self::wire::{How, Outlet, Side, Tap, Wire};
-use super::connection::{self, Facts};
+use super::connection::{Facts, Translated};
 use super::connections;
 use super::error::Cause;
 use super::link::Patience;
@@ -232,21 +234,20 @@ impl Served {
         }
     }
 
-    /// Serves one stream, in a task of its own.
+    /// Has one stream served.
     fn begin(&self, request: Request<RecvStream>, answer: SendResponse<Bytes>) {
         self.tap.handed_over(answer.stream_id().into());
         let (parts, body) = request.into_parts();
         let mut head = self.worker.heads.lend();
-        let limits = self.worker.settings().head_limits;
-        let verdict = heads::request(&parts, body.is_end_stream(), &limits, || websocket_key(&self.worker), &mut head);
+        let settings = self.worker.settings();
+        let (ended, limits) = (body.is_end_stream(), &settings.head_limits);
+        let verdict = heads::request(&parts, ended, limits, || websocket_key(&self.worker), &mut head);
         let asked = Asked { method: head.method_kind(), extended: parts.extensions.get::<Protocol>().is_some() };
         let framing = *verdict.as_ref().unwrap_or(&Framing::None);
         let stream = ClientStream::new(body, framing, answer, asked, self.tap.clone(), self.streams.begin());
         let stream = Stream::Http2Client(Box::new(stream));
-        let serving =
-            connection::serve_translated(self.worker.clone(), self.facts.clone(), stream, head, verdict.map(drop));
-        // Boxed before it is wrapped and put into a task: it is large, and would be moved each time.
-        self.worker.spawn(Box::pin(serving));
+        let request = Translated { facts: self.facts.clone(), stream, head, verdict: verdict.map(drop) };
+        attendants::attend(&self.worker, request);
     }
 }
 

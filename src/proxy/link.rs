@@ -251,15 +251,14 @@ impl Link {
     }
 }
 
-/// A timer that moves only forwards in practice: setting a later deadline costs nothing, since the timer armed for the
-/// earlier one just fires in vain and is armed again. One per connection serves every wait of all its requests.
+/// A timer that moves only forwards in practice: setting a later deadline costs nothing, since the timer goes off at the
+/// earlier one in vain and is then told the later. One per connection serves every wait of all its requests.
 #[derive(Debug)]
 pub struct Patience {
     clock: Present,
     timer: Pin<Box<Sleep>>,
-    /// When the timer goes off, or will once it is told.
-    armed: Moment,
-    is_told: bool,
+    /// When the timer goes off: at the deadline, or earlier. Only what was set and not asked for yet may be earlier still.
+    told: Moment,
     /// Whether it knows whom to wake then.
     is_waiting: bool,
     deadline: Moment,
@@ -274,7 +273,7 @@ impl Patience {
     pub fn new(clock: &Present, limit: Duration) -> Patience {
         let deadline = clock.now() + limit;
         let timer = Box::pin(sleep_until(clock.instant(deadline).into()));
-        Patience { clock: clock.clone(), timer, armed: deadline, is_told: true, is_waiting: false, deadline }
+        Patience { clock: clock.clone(), timer, told: deadline, is_waiting: false, deadline }
     }
 
     /// Ends `limit` from now; zero means never (a year).
@@ -286,34 +285,31 @@ impl Patience {
     pub fn set_since(&mut self, since: Moment, limit: Duration) {
         let limit = if limit.is_zero() { Duration::from_secs(365 * 24 * 3600) } else { limit };
         self.deadline = since + limit;
-        if self.deadline < self.armed {
-            self.arm();
-        }
     }
 
-    /// The timer is told when it is asked next: most waits are over before.
-    fn arm(&mut self) {
-        self.armed = self.deadline;
-        self.is_told = false;
+    /// The timer is told when it is asked: most waits are over before.
+    fn tell(&mut self) {
+        self.told = self.deadline;
         self.is_waiting = false;
+        self.timer.as_mut().reset(self.clock.instant(self.told).into());
     }
 
     /// Ready when the deadline has passed. Always to be polled by the same task.
     pub fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<Elapsed> {
+        if self.deadline < self.told {
+            self.tell();
+        }
         loop {
-            // Asking the timer costs more than it looks, and it goes off no earlier than it was armed for.
-            if self.is_waiting && self.clock.now() < self.armed {
+            // Asking the timer costs more than it looks, and it goes off no earlier than it was told.
+            if self.is_waiting && self.clock.now() < self.told {
                 return Poll::Pending;
-            }
-            if !std::mem::replace(&mut self.is_told, true) {
-                self.timer.as_mut().reset(self.clock.instant(self.armed).into());
             }
             self.is_waiting = true;
             ready!(self.timer.as_mut().poll(cx));
-            if self.armed >= self.deadline {
+            if self.told >= self.deadline {
                 return Poll::Ready(Elapsed);
             }
-            self.arm();
+            self.tell();
         }
     }
 

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -23,6 +24,7 @@ use super::buffers::BufferPool;
 use super::connection::{self, Client, Counts};
 use super::connections::Connections;
 use super::error::{Cause, ProxyError};
+use super::http2::Attendants;
 use super::ids;
 use super::request::Trip;
 use super::settings::Settings;
@@ -92,6 +94,8 @@ pub struct Worker {
     pub buffers: BufferPool,
     /// Parsed heads.
     pub heads: Heads,
+    /// Who serves streams of HTTP/2.
+    pub attendants: Attendants,
     /// Connections to instances.
     pub upstreams: Upstreams,
     /// Connections of clients.
@@ -133,8 +137,8 @@ impl Worker {
         self.clock.now()
     }
 
-    /// Starts a task on this thread.
-    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+    /// Starts a task on this thread. It comes in a box, since it is large and would be moved each time it is wrapped.
+    pub fn spawn(&self, task: Pin<Box<impl Future<Output = ()> + 'static>>) {
         tokio::task::spawn_local(self.clock.ticking(task));
     }
 
@@ -405,6 +409,7 @@ async fn serve(shared: &Shared, belongings: Belongings) {
     let worker = Rc::new(Worker {
         clock: Present::of(shared.clock),
         heads: Heads::default(),
+        attendants: Attendants::default(),
         upstreams: Upstreams::new(&buffers),
         buffers,
         connections: Rc::default(),
@@ -515,7 +520,7 @@ fn take_the_queue(worker: &Rc<Worker>, listener: TcpListener, over: Over) {
 }
 
 fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, over: Over) {
-    worker.spawn(connection::serve(worker.clone(), stream, peer, over));
+    worker.spawn(Box::pin(connection::serve(worker.clone(), stream, peer, over)));
 }
 
 async fn keep_house(worker: Rc<Worker>) {
@@ -528,6 +533,7 @@ async fn keep_house(worker: Rc<Worker>) {
         worker.upstreams.sweep(worker.now(), worker.settings().timeouts.upstream_idle);
         worker.buffers.shrink();
         worker.heads.shrink();
+        worker.attendants.shrink();
     }
 }
 

@@ -84,8 +84,8 @@ impl Present {
     }
 
     /// `task`, with a look at the clock whenever it is woken.
-    pub fn ticking<F: Future>(&self, task: F) -> Ticking<F> {
-        Ticking { present: self.clone(), task: Box::pin(task) }
+    pub fn ticking<F: Future>(&self, task: Pin<Box<F>>) -> Ticking<F> {
+        Ticking { present: self.clone(), task }
     }
 }
 
@@ -117,13 +117,13 @@ mod tests {
         let present = Present::of(Clock::new());
         let clone = present.clone();
         let mut times = Vec::new();
-        let mut task = std::pin::pin!(present.ticking(poll_fn(move |_| {
+        let mut task = std::pin::pin!(present.ticking(Box::pin(poll_fn(move |_| {
             let (at, before) = (clone.now(), clone.0.clock.now());
             assert_eq!(clone.now(), at);
             assert!(at <= before);
             times.push(at);
             if times.len() == 2 { Poll::Ready(std::mem::take(&mut times)) } else { Poll::Pending }
-        })));
+        }))));
         let mut cx = Context::from_waker(std::task::Waker::noop());
         assert!(task.as_mut().poll(&mut cx).is_pending());
         let between = present.0.clock.now();
