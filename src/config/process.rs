@@ -236,8 +236,6 @@ pub enum LogLevel {
     Info,
     /// What a developer wants to know.
     Debug,
-    /// Everything.
-    Trace,
 }
 
 impl LogLevel {
@@ -248,7 +246,6 @@ impl LogLevel {
             LogLevel::Warn => "warn",
             LogLevel::Info => "info",
             LogLevel::Debug => "debug",
-            LogLevel::Trace => "trace",
         }
     }
 }
@@ -264,8 +261,8 @@ pub enum LogFormat {
 }
 
 pub(super) fn log(section: &mut Reader<'_, '_>) -> LogConfig {
-    use LogLevel::{Debug, Error, Info, Trace, Warn};
-    let levels = [Error, Warn, Info, Debug, Trace].map(|level| (level.as_str(), level));
+    use LogLevel::{Debug, Error, Info, Warn};
+    let levels = [Error, Warn, Info, Debug].map(|level| (level.as_str(), level));
     LogConfig {
         level: section.choice("level", &levels),
         format: section.choice("format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]),

@@ -561,7 +561,7 @@ pub fn start_log(config: &LogConfig) -> Option<LevelHandle> {
 /// The level as a filter: what the NATS library says about each of its connections is for those who look for trouble.
 fn filter(level: LogLevel) -> String {
     match level {
-        LogLevel::Error | LogLevel::Debug | LogLevel::Trace => level.as_str().to_owned(),
+        LogLevel::Error | LogLevel::Debug => level.as_str().to_owned(),
         LogLevel::Warn | LogLevel::Info => format!("{},async_nats=error", level.as_str()),
     }
 }
