@@ -214,7 +214,7 @@ async fn write(
 ) -> After {
     let keep_alive = request::may_stay(worker, client, request);
     let page = answer::Page { status: trip.status, fields, body };
-    let out = client.link.out();
-    trip.head_bytes = answer::write_page(&page, &trip.request_id, request, client.version, keep_alive, out) as u64;
+    let occasion = request::occasion(worker, client, request, trip, keep_alive);
+    trip.head_bytes = answer::write_page(&page, &occasion, client.link.out()) as u64;
     request::deliver(client, trip, &worker.settings(), keep_alive).await
 }

@@ -2,7 +2,9 @@
 
 use std::io::Write;
 use std::net::IpAddr;
+use std::time::Duration;
 
+use super::answer;
 use super::ids;
 use super::settings::Settings;
 use super::trace;
@@ -166,17 +168,25 @@ fn tell(head: &mut Head, name: Name, value: &str) {
     }
 }
 
-/// Makes an instance's final head fit for the client.
+/// Makes an instance's final head, which came at `unix`, fit for the client.
 ///
 /// # Errors
 /// When `Connection` lists too many options, or the head becomes too large by what is added.
-pub fn towards_client(head: &mut Head, request_id: &[u8; 36], settings: &Settings) -> Result<(), Refusal> {
+pub fn towards_client(
+    head: &mut Head,
+    request_id: &[u8; 36],
+    unix: Duration,
+    settings: &Settings,
+) -> Result<(), Refusal> {
     let upgrade = if head.status() == 101 { asked_upgrade(head) } else { None };
     drop_listed(head, settings)?;
     head.set_version(Version::Http11); // ours: an old instance does not make the router old
     head.remove_all(HOP_BY_HOP.and(NameSet::of(&[Name::XVcapRequestId])));
     if head.status() < 200 || head.status() == 204 {
         head.remove(Name::ContentLength); // `framing` has let a zero through that must not be there
+    }
+    if !head.has(Name::Date) {
+        head.push_known(Name::Date, answer::date(unix).to_string().as_bytes())?; // RFC 9110 section 6.6.1
     }
     if let Some(protocol) = upgrade {
         head.push_known(Name::Connection, b"Upgrade")?;
@@ -413,10 +423,12 @@ mod tests {
         let text = b"HTTP/1.1 200 OK\r\nx-powered-by: php\r\nServer: app\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\
                      X-Vcap-Request-Id: forged\r\n\r\n";
         parse::response(text, &Limits::default(), &mut head).expect("a valid response");
-        towards_client(&mut head, b"00000000-0000-4000-8000-000000000000", &settings(toml)).expect("small enough");
+        let (id, unix) = (b"00000000-0000-4000-8000-000000000000", Duration::from_secs(784_111_777));
+        towards_client(&mut head, id, unix, &settings(toml)).expect("small enough");
         assert_eq!(
             lines(&head),
-            "Server: app\nX-Frame-Options: DENY\nX-Vcap-Request-Id: 00000000-0000-4000-8000-000000000000\n"
+            "Server: app\nDate: Sun, 06 Nov 1994 08:49:37 GMT\nX-Frame-Options: DENY\n\
+             X-Vcap-Request-Id: 00000000-0000-4000-8000-000000000000\n"
         );
     }
 

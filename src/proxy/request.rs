@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::admission::Place;
-use super::answer::{self, Page};
+use super::answer::{self, Occasion, Page};
 use super::asleep::{self, Door};
 use super::body::{Download, Upload};
 use super::connection::{After, Client, Counts};
@@ -543,7 +543,8 @@ impl Delivery<'_> {
         trip: &mut Trip,
     ) -> Result<After, ProxyError> {
         let unfit = |refusal| ProxyError::Endpoint(Cause::BadResponse(refusal));
-        headers::towards_client(response, &trip.request_id, self.settings).map_err(unfit)?;
+        let unix = self.worker.clock.unix();
+        headers::towards_client(response, &trip.request_id, unix, self.settings).map_err(unfit)?;
         if !self.answer(client, response, &in_flight, trip) {
             return Ok(After::Abort);
         }
@@ -594,7 +595,8 @@ impl Delivery<'_> {
         keep_alive: bool,
     ) -> Result<(), ProxyError> {
         let unfit = |refusal| ProxyError::Endpoint(Cause::BadResponse(refusal));
-        headers::towards_client(response, &trip.request_id, self.settings).map_err(unfit)?;
+        let unix = self.worker.clock.unix();
+        headers::towards_client(response, &trip.request_id, unix, self.settings).map_err(unfit)?;
         let context_path = trip.pool.as_ref().map_or("/", |pool| &*pool.context_path);
         let asked = self.wanted.instance.as_deref();
         if let Some(cookie) = sticky::pinning_cookie(response, asked, endpoint, context_path, &self.settings.sticky) {
@@ -634,9 +636,8 @@ async fn give_answer(
         return After::Abort;
     }
     let keep_alive = !error.spoils_connection() && may_stay(worker, client, request);
-    let out = client.link.out();
-    let head_bytes = answer::write(&error, &settings, &trip.request_id, request, client.version, keep_alive, out);
-    trip.head_bytes = head_bytes as u64;
+    let occasion = occasion(worker, client, request, trip, keep_alive);
+    trip.head_bytes = answer::write(&error, &settings, &occasion, client.link.out()) as u64;
     if error.refused().is_some() {
         trip.ending = Ending::Refused;
     }
@@ -650,6 +651,18 @@ pub fn may_stay(worker: &Worker, client: &Client, request: &Head) -> bool {
     // A body that nobody has read would be taken for the next request.
     let unread = !matches!(framing::of_request(request), Ok(Framing::None));
     !unread && client.stays && !worker.connections.is_winding_down()
+}
+
+/// What an answer of ours is about.
+pub fn occasion<'a>(
+    worker: &Worker,
+    client: &Client,
+    request: &'a Head,
+    trip: &'a Trip,
+    keep_alive: bool,
+) -> Occasion<'a> {
+    let unix = worker.clock.unix();
+    Occasion { request, request_id: &trip.request_id, version: client.version, keep_alive, unix }
 }
 
 /// Sends an answer of ours that has been written.
@@ -682,7 +695,7 @@ async fn tell_health(
 ) -> After {
     let is_well = !worker.connections.is_winding_down();
     trip.status = if is_well { 200 } else { 503 };
-    trip.head_bytes = answer::health(is_well, request, client.link.out()) as u64;
+    trip.head_bytes = answer::health(is_well, request, worker.clock.unix(), client.link.out()) as u64;
     deliver(client, trip, settings, false).await
 }
 
@@ -697,8 +710,8 @@ async fn tell_options(
     let keep_alive = may_stay(worker, client, request);
     let page = Page { status: 200, fields: &[("Allow", ALLOWED)], body: b"" };
     trip.status = page.status;
-    let out = client.link.out();
-    trip.head_bytes = answer::write_page(&page, &trip.request_id, request, client.version, keep_alive, out) as u64;
+    let occasion = occasion(worker, client, request, trip, keep_alive);
+    trip.head_bytes = answer::write_page(&page, &occasion, client.link.out()) as u64;
     deliver(client, trip, settings, keep_alive).await
 }
 

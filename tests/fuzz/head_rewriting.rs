@@ -2,6 +2,7 @@
 //! and what only the router may say is said by it alone.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use weighbridge::config::Config;
 use weighbridge::http1::{Head, Limits, Method, Name, Progress, framing, parse, write};
@@ -133,7 +134,7 @@ fn check_response(input: &[u8], settings: &Settings) -> super::Ending {
     let is_interim = head.status() < 200 && head.status() != 101;
     let changed = match is_interim {
         true => interim_towards_client(&mut head, settings),
-        false => towards_client(&mut head, ID, settings),
+        false => towards_client(&mut head, ID, Duration::from_secs(784_111_777), settings),
     };
     if let Err(refusal) = changed {
         return refusal.label();

@@ -1,10 +1,12 @@
 //! What the router adds to, takes from and leaves alone in heads, in both directions.
 
+use std::time::SystemTime;
+
 use serde_json::json;
 
 use crate::harness::instance::Instance;
 use crate::harness::router::{self, Router};
-use crate::harness::{answer, bus, instance};
+use crate::harness::{answer, bus, instance, secs};
 
 /// A router with one instance of shop.test that answers 200.
 async fn shop(settings: &str) -> (Router, Instance) {
@@ -197,6 +199,24 @@ async fn response_headers_are_removed_and_added_as_configured() {
     let response = router.get("plain.test/").await;
     assert_eq!((response.header("Server"), response.header("X-Frame-Options")), (None, Some("DENY")));
     assert_eq!(router.get("own.test/").await.headers("X-Frame-Options"), ["SAMEORIGIN"]);
+}
+
+#[tokio::test]
+async fn an_answer_says_when_it_was_given() {
+    let bus = bus::embedded().await;
+    let router = router::on(&bus).await;
+    let dated = answer::with_fields(200, &[("Date", "Sun, 06 Nov 1994 08:49:37 GMT")], "x");
+    let _a = instance::serving("dated.test").answering(dated).on(&bus).await;
+    let _b = instance::serving("undated.test").on(&bus).await;
+    router.until(|r| r.knows("dated.test") && r.knows("undated.test")).await;
+    assert_eq!(router.get("dated.test/").await.headers("Date"), ["Sun, 06 Nov 1994 08:49:37 GMT"]);
+    let begun = SystemTime::now() - secs(1); // dates know no fractions
+    for url in ["undated.test/", "nobody.test/"] {
+        let response = router.get(url).await;
+        let [date] = response.headers("Date")[..] else { panic!("{url}: {:?}", response.headers("Date")) };
+        let date = httpdate::parse_http_date(date).unwrap_or_else(|error| panic!("{url}: {date}: {error}"));
+        assert!(begun <= date && date <= SystemTime::now(), "{url}: {date:?}");
+    }
 }
 
 #[tokio::test]
