@@ -207,7 +207,7 @@ pub(super) const LOG: Section = Section {
     keys: &[
         live(
             "level",
-            Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
+            Kind::Choice(&["error", "warn", "info", "debug"]),
             "\"info\"",
             "Least severe level that is written.",
         ),
