@@ -70,6 +70,12 @@ pub fn all() -> Vec<Work> {
         },
         Work { bytes: 10_240, ..other("10k", "Responses of 10 KiB") },
         Work { bytes: LARGE, connections: 8, ..other("down", "Responses of 1 MiB on 8 connections") },
+        Work {
+            ask: Ask::Once,
+            bytes: LARGE,
+            connections: 8,
+            ..other("first", "Responses of 1 MiB, each on a new connection")
+        },
         Work { ask: Ask::Upload, connections: 8, ..other("up", "Requests of 1 MiB on 8 connections") },
         Work { ask: Ask::Once, ..other("connect", "A new connection per request") },
         tls("tls", "Small responses over TLS 1.3 on 64 kept connections"),
