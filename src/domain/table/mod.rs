@@ -13,6 +13,7 @@ mod join;
 mod lease;
 mod publish;
 mod records;
+mod rules;
 mod slab;
 mod sleep;
 mod texts;

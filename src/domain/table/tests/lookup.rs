@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::{World, lookup, shown};
 use crate::domain::protocol::route_uri::RouteUri;
 use crate::domain::table::settings::TableSettings;
+use crate::domain::table::snapshot::Found;
 
 /// Registers the routes, each with a port of its own, and looks the requests up: `url -> route`.
 #[track_caller]
@@ -167,41 +168,81 @@ fn path() -> impl Strategy<Value = String> {
         .prop_map(|segments| segments.iter().map(|segment| format!("/{segment}")).collect())
 }
 
-fn route() -> impl Strategy<Value = (String, bool)> {
-    let written = (any::<bool>(), host(), path());
-    let written = written.prop_map(|(wild, host, path)| format!("{}{host}{path}", if wild { "*." } else { "" }));
-    (written, prop::bool::weighted(0.7))
+fn route(host: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
+    let written = (any::<bool>(), host, path());
+    written.prop_map(|(wild, host, path)| format!("{}{host}{path}", if wild { "*." } else { "" }))
+}
+
+/// What is to become of a route.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    Serves,
+    Empty,
+    Forgotten,
+}
+
+/// Registers routes, lets some of them lose their instance or be forgotten, and looks the requests up.
+fn check_against_the_rules(
+    written: &[(String, Fate)],
+    requests: &[(String, String, bool)],
+) -> Result<(), TestCaseError> {
+    let mut world = World::new();
+    let mut routes: Vec<(RouteUri, Fate)> = Vec::new();
+    for (uri, fate) in written {
+        let known = RouteUri::parse(uri).expect("a good route");
+        if !routes.iter().any(|(other, _)| *other == known) {
+            world.register(&format!("10.0.0.1:80 {uri}"));
+            routes.push((known, *fate));
+        }
+    }
+    world.publish();
+    for (gone, keep_empty) in [(Fate::Forgotten, Duration::ZERO), (Fate::Empty, Duration::from_secs(60))] {
+        let settings = TableSettings { keep_empty, ..TableSettings::default() };
+        world.table.configure(settings, &[], world.now, &mut Default::default());
+        for (uri, _) in routes.iter().filter(|(_, fate)| *fate == gone) {
+            world.unregister(&format!("10.0.0.1:80 {uri}"));
+        }
+        world.publish();
+    }
+    let known = routes.iter().filter(|(_, fate)| *fate != Fate::Forgotten);
+    let known: Vec<(RouteUri, bool)> = known.map(|(uri, fate)| (uri.clone(), *fate == Fate::Serves)).collect();
+    prop_assert_eq!(world.snapshot.routes(), known.len());
+    prop_assert_eq!(world.snapshot.pools().count(), known.len());
+    for (host, path, query) in requests {
+        let path = if *query { format!("{path}?/x/y") } else { path.clone() };
+        let found = match world.snapshot.lookup(host, &path) {
+            Found::Pool(pool) => pool.route.to_string(),
+            other => shown(other),
+        };
+        prop_assert_eq!(found, naive(&known, host, &path), "{} {}", host, path);
+    }
+    Ok(())
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop::sample::select(vec![Fate::Serves, Fate::Serves, Fate::Serves, Fate::Empty, Fate::Forgotten])
 }
 
 proptest! {
     #[test]
     fn look_up_agrees_with_the_rules_read_aloud(
-        written in prop::collection::vec(route(), 0..12),
+        written in prop::collection::vec((route(host()), fate()), 0..12),
         requests in prop::collection::vec((host(), path(), prop::bool::weighted(0.1)), 1..12),
     ) {
-        let mut world = World::new();
-        let mut routes: Vec<(RouteUri, bool)> = Vec::new();
-        for (uri, serves) in &written {
-            let known = RouteUri::parse(uri).expect("a good route");
-            if routes.iter().any(|(other, _)| *other == known) {
-                continue;
-            }
-            world.register(&format!("10.0.0.1:80 {uri}"));
-            if !serves {
-                world.unregister(&format!("10.0.0.1:80 {uri}"));
-            }
-            routes.push((known, *serves));
-        }
-        world.publish();
-        for (host, path, query) in requests {
-            let path = if query { format!("{path}?/x/y") } else { path };
-            let found = world.snapshot.lookup(&host, &path);
-            let found = match found {
-                crate::domain::table::snapshot::Found::Pool(pool) => pool.route.to_string(),
-                other => shown(other),
-            };
-            prop_assert_eq!(found, naive(&routes, &host, &path), "{} {}", host, path);
-        }
+        check_against_the_rules(&written, &requests)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn look_up_among_many_routes_of_a_host_does_so_too(
+        written in prop::collection::vec((route(Just("a.com".to_owned())), fate()), 100..400),
+        requests in prop::collection::vec((host(), path(), prop::bool::weighted(0.1)), 100..200),
+    ) {
+        let of_the_host = requests.iter().map(|(_, path, query)| ("a.com".to_owned(), path.clone(), *query));
+        let requests: Vec<_> = requests.iter().cloned().chain(of_the_host).collect();
+        check_against_the_rules(&written, &requests)?;
     }
 }
 
