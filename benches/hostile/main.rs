@@ -72,7 +72,7 @@ async fn run() -> io::Result<()> {
     };
     let folder = tempfile::tempdir()?;
     let settings = format!("{}{}", route("shop.test", &visited), route("hung.test", &hung));
-    let router = Router::start(CORES[0], &settings, folder.path())?;
+    let router = Router::start(env!("CARGO_BIN_EXE_weighbridge"), CORES[0], &settings, folder.path())?;
     router.ready().await;
     let asked =
         Asked { router: &router, instance: ([127, 0, 0, 1], visited.parse().map_err(io::Error::other)?).into() };

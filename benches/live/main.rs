@@ -124,7 +124,7 @@ struct Seen {
 
 async fn live(scenario: &Scenario) -> io::Result<[Vec<Seen>; 3]> {
     let dir = tempfile::tempdir()?;
-    let mut router = Router::start(CORES[0], "", dir.path())?;
+    let mut router = Router::start(env!("CARGO_BIN_EXE_weighbridge"), CORES[0], "", dir.path())?;
     while router::connect(router.admin).await.is_err() {
         if let Some(status) = router.process.0.try_wait()? {
             return Err(io::Error::other(format!("the router ended at once with {status}")));

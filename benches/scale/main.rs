@@ -1,5 +1,6 @@
 //! A full platform over a real NATS server: how soon routes work, what the control plane and each endpoint cost, and whether
-//! requests feel the storm of heartbeats. `cargo bench --bench scale -- [--routes N]`; needs `nats-server`, `taskset`, two cores.
+//! requests feel the storm of heartbeats. `cargo bench --bench scale -- [--routes N] [--router PATH]`, for another build's sake;
+//! needs `nats-server`, `taskset`, two cores.
 
 mod platform;
 mod router;
@@ -8,6 +9,7 @@ mod sight;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -41,11 +43,14 @@ const MEASURED_HOST: &str = "measured.test";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let routes = match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => Ok(100_000),
-        ["--routes", count] => count.parse().map_err(|_| "--routes needs a number"),
-        _ => Err("only --routes N is known"),
-    };
+    let (mut routes, mut program) = (Ok(100_000), env!("CARGO_BIN_EXE_weighbridge"));
+    for option in arguments.chunks(2) {
+        match option {
+            [name, count] if name == "--routes" => routes = count.parse().map_err(|_| "--routes needs a number"),
+            [name, path] if name == "--router" => program = path,
+            _ => routes = Err("only --routes N and --router PATH are known"),
+        }
+    }
     // All threads to come inherit it.
     let pinned =
         Command::new("taskset").args(["-cp", &OTHER_CORE.to_string(), &std::process::id().to_string()]).output();
@@ -54,7 +59,7 @@ fn main() -> ExitCode {
         _ => Err("this needs two cores and `taskset`"),
     });
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-    let done = routes.map_err(io::Error::other).and_then(|routes| runtime?.block_on(run(routes)));
+    let done = routes.map_err(io::Error::other).and_then(|routes| runtime?.block_on(run(routes, program)));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
@@ -64,7 +69,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(routes: usize) -> io::Result<()> {
+async fn run(routes: usize, program: &str) -> io::Result<()> {
     let dir = tempfile::tempdir()?;
     let address = router::free_address()?;
     let nats = format!("nats://{address}");
@@ -76,7 +81,7 @@ async fn run(routes: usize) -> io::Result<()> {
     let platform = Platform::of(routes, &nats);
     let bus = async_nats::connect(&nats).await.map_err(io::Error::other)?;
 
-    let router = start_up(&platform, routes, &nats, dir.path()).await?;
+    let router = start_up(&platform, routes, program, &nats, dir.path()).await?;
     let instance = instance().await?;
     register(&bus, MEASURED_HOST, instance).await?;
     let mut connection = router::connect(router.http).await?;
@@ -87,9 +92,9 @@ async fn run(routes: usize) -> io::Result<()> {
 }
 
 /// A router starts, and everybody registers at once.
-async fn start_up(platform: &Platform, routes: usize, nats: &str, dir: &std::path::Path) -> io::Result<Router> {
+async fn start_up(platform: &Platform, routes: usize, program: &str, nats: &str, dir: &Path) -> io::Result<Router> {
     let begun = Instant::now();
-    let router = Router::start(ROUTER_CORE, &format!("nats.servers = [{nats:?}]"), dir)?;
+    let router = Router::start(program, ROUTER_CORE, &format!("nats.servers = [{nats:?}]"), dir)?;
     until(PATIENCE, async || router.metric("weighbridge_routes").await.is_some()).await?;
     let empty = router.resident_bytes();
     platform.order(Orders::Report);

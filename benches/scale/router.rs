@@ -43,15 +43,15 @@ pub struct Router {
 }
 
 impl Router {
-    /// With these settings beside a worker for its core and no access log.
-    pub fn start(core: usize, settings: &str, dir: &Path) -> io::Result<Router> {
+    /// This program, with these settings beside a worker for its core and no access log.
+    pub fn start(program: &str, core: usize, settings: &str, dir: &Path) -> io::Result<Router> {
         let (http, admin) = (free_address()?, free_address()?);
         let file = dir.join("weighbridge.toml");
         let config = format!(
             "workers = 1\nhttp.listen = [\"{http}\"]\nadmin.listen = \"{admin}\"\naccess_log.path = \"\"\n{settings}\n"
         );
         std::fs::write(&file, config)?;
-        let (program, file) = (env!("CARGO_BIN_EXE_weighbridge"), file.display().to_string());
+        let file = file.display().to_string();
         let process = spawn(core, program, &["run", "--config", &file], &dir.join("weighbridge.out"))?;
         Ok(Router { process, http, admin })
     }
