@@ -42,7 +42,7 @@ pub(super) const TABLE: Section = Section {
             Kind::Duration { zero: "not at all", least: ms(1), most: ms(600_000) },
             "\"0s\"",
             "Gather registrations this long before the port opens and the first request is accepted, counted from when the bus \
-             is there; a bus that does not come is waited for as long.",
+             is there; a bus that does not come is waited for as long. What is queued by then comes first, unless that takes 30 s more.",
         ),
         live(
             "expire_tls_endpoints",

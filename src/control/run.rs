@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 use tracing::warn;
 
@@ -40,6 +40,8 @@ pub struct Ports {
     pub events: mpsc::Receiver<Event>,
     /// What happens to apps beside what the bus tells: visitors, starts, probes.
     pub happenings: mpsc::Receiver<Happening>,
+    /// Who wants to know when all that the bus has brought by then is in the snapshot.
+    pub caught_up: mpsc::Receiver<oneshot::Sender<()>>,
     /// To the bus.
     pub outgoing: mpsc::Sender<Outgoing>,
     /// Where workers read.
@@ -54,7 +56,7 @@ pub struct Ports {
 /// and counted them: endpoints to resolve (`changes.arrived`), what sleeping apps need of others (`apps`).
 pub async fn run(plane: ControlPlane, ports: Ports, then: impl FnMut(Effects)) {
     let now = ports.clock.now();
-    let Ports { mut bus, mut events, mut happenings, outgoing, published, metrics, clock } = ports;
+    let Ports { mut bus, mut events, mut happenings, mut caught_up, outgoing, published, metrics, clock } = ports;
     let mut task = Task {
         plane,
         outgoing,
@@ -72,6 +74,7 @@ pub async fn run(plane: ControlPlane, ports: Ports, then: impl FnMut(Effects)) {
     task.set_wall_clock(now);
     task.publish_if_due();
     let (mut from_bus, mut others, mut about_apps) = (Vec::with_capacity(BATCH), Vec::new(), Vec::new());
+    let mut waiting = Vec::new();
     while !(bus.is_closed() && bus.is_empty() && events.is_closed() && events.is_empty()) {
         tokio::select! {
             1.. = bus.recv_many(&mut from_bus, BATCH) => from_bus.drain(..).for_each(|event| task.take(event.into())),
@@ -79,6 +82,7 @@ pub async fn run(plane: ControlPlane, ports: Ports, then: impl FnMut(Effects)) {
             1.. = happenings.recv_many(&mut about_apps, BATCH) => {
                 about_apps.drain(..).for_each(|happening| task.take(Event::App(happening)));
             }
+            Some(asking) = caught_up.recv() => waiting.push(asking),
             () = sleep(task.wait()) => {}
         }
         // What is still queued comes first: a lease may be renewed there.
@@ -86,6 +90,10 @@ pub async fn run(plane: ControlPlane, ports: Ports, then: impl FnMut(Effects)) {
             task.tick_if_due();
         }
         task.publish_if_due();
+        if bus.is_empty() && !waiting.is_empty() {
+            task.publish();
+            waiting.drain(..).for_each(|asking| _ = asking.send(()));
+        }
     }
 }
 
@@ -188,10 +196,13 @@ impl<F: FnMut(Effects)> Task<F> {
     }
 
     fn publish_if_due(&mut self) {
-        let began = self.clock.now();
-        if !self.has_news || began < self.next_publication() {
-            return;
+        if self.has_news && self.clock.now() >= self.next_publication() {
+            self.publish();
         }
+    }
+
+    fn publish(&mut self) {
+        let began = self.clock.now();
         self.has_news = false;
         let snapshot = self.plane.snapshot(began);
         let is_new = snapshot.is_some();

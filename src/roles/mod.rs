@@ -4,4 +4,5 @@ pub mod demo;
 pub mod router;
 
 mod neighbours;
+mod priming;
 mod wiring;

@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::neighbours::Neighbours;
+use super::priming::{Gathering, Opening};
 use super::wiring::{self, BadPage};
 use crate::adapters::admin::{self, Admin, AdminSocket, Health};
 use crate::adapters::bus::{self, Bus, embedded::Embedded, memory};
@@ -30,7 +31,6 @@ use crate::domain::wake::LiveApps;
 use crate::proxy::settings::Settings;
 use crate::proxy::tls::keeper::{Keeper, Problems};
 use crate::proxy::worker::{self, Belongings, Listeners, Over, Shared};
-use crate::runtime::bus_state::BusState;
 use crate::runtime::clock::Clock;
 use crate::runtime::descriptors;
 use crate::runtime::published::Published;
@@ -224,10 +224,12 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         routes.publish(snapshot);
     }
     let apps = plane.live_apps().clone();
+    let (caught_up, asked) = mpsc::channel(1);
     let joints = Joints {
         bus: attached.events,
         events: events_inbox,
         happenings: happenings_inbox,
+        caught_up: asked,
         outgoing: attached.outgoing.clone(),
         published: routes.clone(),
         metrics: metrics.clone(),
@@ -260,15 +262,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         .collect();
     let workers = worker::spawn(&shared, belongings).map_err(StartError::Worker)?;
     tokio::spawn(tls.clone().watch(FILES_EVERY));
-    let priming = Priming {
-        time: config.table.prime_for,
-        bus: attached.state.clone(),
-        sockets,
-        health: health.clone(),
-        workers: primed_sender,
-    };
+    let gathering = Gathering { time: config.table.prime_for, bus: attached.state.clone(), caught_up };
+    let opening = Opening { sockets, health: health.clone(), workers: primed_sender };
     let successors = offer.successors();
-    let holders = [tokio::spawn(offer.serve()), priming.begin()];
+    let holders = [tokio::spawn(offer.serve()), opening.after(gathering)];
     tokio::spawn(admin::serve(
         admin_socket,
         Admin {
@@ -352,40 +349,6 @@ fn handles(listeners: &[Listeners]) -> io::Result<Vec<Socket>> {
         all.extend(listeners.handles()?);
     }
     Ok(all)
-}
-
-/// What there is to do before the first request is accepted. Until then the ports are bound, but closed: who asks a load
-/// balancer's question shall not be told that we serve.
-struct Priming {
-    /// How long registrations are gathered, once there is a bus. One that does not come is waited for as long.
-    time: Duration,
-    bus: Arc<BusState>,
-    sockets: Vec<Socket>,
-    health: Health,
-    workers: watch::Sender<bool>,
-}
-
-impl Priming {
-    fn begin(self) -> tokio::task::JoinHandle<()> {
-        if self.time.is_zero() {
-            self.finish();
-            return tokio::spawn(async {});
-        }
-        tokio::spawn(async move {
-            let _late = tokio::time::timeout(self.time, self.bus.until_connected()).await;
-            tokio::time::sleep(self.time).await;
-            self.finish();
-        })
-    }
-
-    fn finish(self) {
-        if let Err(error) = worker::listen(&self.sockets) {
-            tracing::error!(%error, "a port could not be opened");
-        }
-        self.health.primed();
-        self.workers.send_replace(true);
-        tracing::info!("serving");
-    }
 }
 
 impl Running {

@@ -17,6 +17,7 @@ use crate::telemetry::metrics::BusCounts;
 struct Router {
     bus: Sender<BusEvent>,
     events: Sender<Event>,
+    caught_up: Sender<oneshot::Sender<()>>,
     outgoing: Receiver<Outgoing>,
     routes: Reader<Snapshot>,
     metrics: Arc<Metrics>,
@@ -38,12 +39,14 @@ impl Router {
         let metrics = Metrics::new(10);
         let (bus, bus_inbox) = channel(1000);
         let (events, events_inbox) = channel(10);
+        let (caught_up, asked) = channel(1);
         let (outbox, outgoing) = channel(1);
         let (told, effects) = channel(2000);
         let ports = Ports {
             bus: bus_inbox,
             events: events_inbox,
             happenings: channel(1).1,
+            caught_up: asked,
             outgoing: outbox,
             published: published.clone(),
             metrics: metrics.clone(),
@@ -51,7 +54,7 @@ impl Router {
         };
         let then = move |effects| told.try_send(effects).expect("the test reads what it causes");
         let task = tokio::spawn(run(plane, ports, then));
-        Router { bus, events, outgoing, routes: Reader::new(published), metrics, effects, task }
+        Router { bus, events, caught_up, outgoing, routes: Reader::new(published), metrics, effects, task }
     }
 
     async fn say(&self, subject: &str, payload: String) {
@@ -83,6 +86,24 @@ async fn what_is_registered_is_published() {
     assert_eq!(router.routes.latest().routes(), 500);
     let arrived = std::iter::from_fn(|| router.effects.try_recv().ok()).filter(|it| !it.changes.arrived.is_empty());
     assert_eq!(arrived.count(), 500, "every effect is handed on");
+}
+
+#[tokio::test]
+async fn whoever_asks_hears_when_all_that_was_queued_is_published() {
+    let mut router = Router::start();
+    // Twice, since the first publication does not have to wait for its time.
+    for round in 0..2 {
+        // All in one go: the loop does not run meanwhile, and asks its channels in any order.
+        let (answer, answered) = oneshot::channel();
+        router.caught_up.try_send(answer).expect("there is room");
+        for n in 0..900 {
+            let payload = format!(r#"{{"host":"10.0.0.1","port":80,"uris":["a{n}.round-{round}.test"]}}"#).into();
+            let message = Incoming { subject: "router.register".to_owned(), payload, reply: None };
+            router.bus.try_send(BusEvent::Message(message)).expect("there is room");
+        }
+        answered.await.expect("the loop runs");
+        assert_eq!(router.routes.latest().routes(), 900 * (round + 1));
+    }
 }
 
 #[tokio::test]
