@@ -10,13 +10,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use crate::domain::endpoint::Endpoint;
 
 pub use writer::AccessLog;
-use writer::Message;
+use writer::Queue;
 
 /// Where the access log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,13 +154,13 @@ impl LogCounts {
     }
 }
 
-/// A buffer of this size goes to the writer.
-const CHUNK_BYTES: usize = 16 * 1024;
+/// A buffer of this size goes to the writer: some 250 records, so that waking it costs each of them little.
+const CHUNK_BYTES: usize = 128 * 1024;
 
 /// One worker's part of the access log.
 #[derive(Debug)]
 pub struct LogBuffer {
-    writer: Option<SyncSender<Message>>,
+    writer: Option<Queue>,
     format: Format,
     bytes: Vec<u8>,
     records: u64,
@@ -170,7 +169,7 @@ pub struct LogBuffer {
 }
 
 impl LogBuffer {
-    fn new(writer: Option<SyncSender<Message>>, format: Format, counts: Arc<LogCounts>) -> LogBuffer {
+    fn new(writer: Option<Queue>, format: Format, counts: Arc<LogCounts>) -> LogBuffer {
         let clock_face = text::ClockFace::default();
         LogBuffer { writer, format, bytes: Vec::new(), records: 0, clock_face, counts }
     }
@@ -199,9 +198,14 @@ impl LogBuffer {
     pub fn flush(&mut self) {
         let Some(writer) = self.writer.as_ref().filter(|_| self.records > 0) else { return };
         let records = std::mem::take(&mut self.records);
-        // A fresh buffer every few dozen records costs less than getting used ones back would.
-        let bytes = std::mem::replace(&mut self.bytes, Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4));
-        if writer.try_send(Message::Chunk { bytes, records }).is_err() {
+        let chunk = if self.bytes.len() < CHUNK_BYTES / 4 {
+            let few = self.bytes.clone();
+            self.bytes.clear();
+            few
+        } else {
+            std::mem::replace(&mut self.bytes, writer.room())
+        };
+        if !writer.push(chunk, records) {
             self.counts.dropped.fetch_add(records, Relaxed);
         }
     }

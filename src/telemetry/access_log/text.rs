@@ -19,9 +19,19 @@ fn is_unsafe(c: char) -> bool {
 }
 
 /// Whether all bytes stand for themselves in both layouts: printable ASCII but quotes and backslash.
-fn all_plain(bytes: &[u8]) -> bool {
-    // No early exit: nearly all values are plain, and so the compiler can look at sixteen bytes at once.
-    bytes.iter().fold(true, |plain, byte| plain & (0x20..0x7f).contains(byte) & (*byte != b'"') & (*byte != b'\\'))
+pub(super) fn all_plain(bytes: &[u8]) -> bool {
+    // No early exit, since nearly all values are plain, and blocks that overlap instead of a rest: this way it takes a few
+    // instructions for every block.
+    fn are_plain(block: &[u8]) -> bool {
+        block.iter().fold(true, |plain, byte| plain & (0x20..0x7f).contains(byte) & (*byte != b'"') & (*byte != b'\\'))
+    }
+    match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>(), bytes.last_chunk::<16>()) {
+        (_, _, Some(last)) => {
+            bytes.as_chunks::<16>().0.iter().fold(are_plain(last), |plain, block| plain & are_plain(block))
+        }
+        (Some(first), Some(last), None) => are_plain(first) & are_plain(last),
+        _ => are_plain(bytes),
+    }
 }
 
 /// The inside of a JSON string. What is no UTF-8 becomes U+FFFD.
@@ -110,16 +120,22 @@ fn push_x_escape(byte: u8, out: &mut Vec<u8>) {
 }
 
 /// A number in decimal.
-pub(super) fn push_number(mut number: u64, out: &mut Vec<u8>) {
+pub(super) fn push_number(number: u64, out: &mut Vec<u8>) {
+    match number {
+        0..10 => push_padded::<1>(number, out),
+        10..100 => push_padded::<2>(number, out),
+        100..1_000 => push_padded::<3>(number, out),
+        _ => push_large(number, out),
+    }
+}
+
+fn push_large(mut number: u64, out: &mut Vec<u8>) {
     let mut digits = [0; 20];
     let mut first = digits.len();
-    loop {
+    while number > 0 {
         first -= 1;
         digits[first] = b'0' + (number % 10) as u8;
         number /= 10;
-        if number == 0 {
-            break;
-        }
     }
     out.extend_from_slice(&digits[first..]);
 }

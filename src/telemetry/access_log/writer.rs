@@ -1,25 +1,30 @@
-//! The thread that writes the access log.
+//! The thread that writes the access log, and the queue in front of it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Destination, Format, LogBuffer, LogCounts};
+use parking_lot::Mutex;
 
-/// Chunks waiting for the writer, some 8 MiB; what comes on top of them is dropped.
-const QUEUE_CHUNKS: usize = 512;
+use super::{CHUNK_BYTES, Destination, Format, LogBuffer, LogCounts};
+
+/// Memory in bytes of what waits for the writer; what comes on top of it is dropped.
+const QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Written chunks whose memory is kept for the next ones.
+const SPARE_MAX: usize = 8;
 
 /// Failures to write are told at most this often.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// What the writer is told.
 #[derive(Debug)]
-pub(super) enum Message {
+enum Message {
     /// Write these whole lines.
     Chunk {
         /// The lines.
@@ -31,10 +36,69 @@ pub(super) enum Message {
     Reopen,
 }
 
+/// The way of lines to the writer, and of their memory back.
+#[derive(Clone, Debug)]
+pub(super) struct Queue {
+    messages: Sender<Message>,
+    backlog: Arc<Backlog>,
+}
+
+#[derive(Debug)]
+struct Backlog {
+    /// Memory of what waits to be written, and how much there may be.
+    bytes: AtomicUsize,
+    bytes_max: usize,
+    spare: Mutex<Vec<Vec<u8>>>,
+}
+
+/// The writer's end of a [`Queue`].
+#[derive(Debug)]
+pub(super) struct Outlet {
+    messages: Receiver<Message>,
+    backlog: Arc<Backlog>,
+}
+
+/// A queue whose contents take up to `bytes_max` bytes of memory.
+pub(super) fn queue(bytes_max: usize) -> (Queue, Outlet) {
+    let (sender, messages) = channel();
+    let backlog = Arc::new(Backlog { bytes: AtomicUsize::new(0), bytes_max, spare: Mutex::default() });
+    (Queue { messages: sender, backlog: backlog.clone() }, Outlet { messages, backlog })
+}
+
+impl Queue {
+    /// Hands whole lines over; false: there is no room for them, or nobody writes any more.
+    pub(super) fn push(&self, bytes: Vec<u8>, records: u64) -> bool {
+        let size = bytes.capacity();
+        // Several workers may find the same room: each brings one chunk too much at most.
+        if self.backlog.bytes.load(Relaxed) + size > self.backlog.bytes_max {
+            return false;
+        }
+        self.backlog.bytes.fetch_add(size, Relaxed);
+        self.messages.send(Message::Chunk { bytes, records }).is_ok()
+    }
+
+    /// An empty vector with room for a chunk.
+    pub(super) fn room(&self) -> Vec<u8> {
+        let spare = self.backlog.spare.lock().pop();
+        spare.unwrap_or_else(|| Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 8))
+    }
+}
+
+impl Outlet {
+    fn give_back(&self, mut bytes: Vec<u8>) {
+        self.backlog.bytes.fetch_sub(bytes.capacity(), Relaxed);
+        let mut spare = self.backlog.spare.lock();
+        if bytes.capacity() >= CHUNK_BYTES && spare.len() < SPARE_MAX {
+            bytes.clear();
+            spare.push(bytes);
+        }
+    }
+}
+
 /// The access log: hands out a buffer to each worker and keeps the thread that writes.
 #[derive(Debug)]
 pub struct AccessLog {
-    queue: Option<SyncSender<Message>>,
+    queue: Option<Queue>,
     format: Format,
     counts: Arc<LogCounts>,
     reopen: Arc<AtomicBool>,
@@ -54,8 +118,8 @@ impl AccessLog {
             Destination::Stdout => Sink::Stdout,
             Destination::File(path) => Sink::File { file: append_to(&path)?, path },
         };
-        let (queue, messages) = sync_channel(QUEUE_CHUNKS);
-        let writer = Writer { sink, messages, counts: counts.clone(), reopen: reopen.clone(), told: None };
+        let (queue, outlet) = queue(QUEUE_BYTES_MAX);
+        let writer = Writer { sink, outlet, counts: counts.clone(), reopen: reopen.clone(), told: None };
         thread::Builder::new().name("access-log".to_owned()).spawn(move || {
             writer.run();
             drop::<SyncSender<()>>(running);
@@ -71,9 +135,10 @@ impl AccessLog {
     /// Opens the file by its path again, after it was moved away (SIGHUP). Does not wait. If that fails, the old file
     /// stays in use.
     pub fn reopen(&self) {
-        self.reopen.store(true, Relaxed);
-        // Wakes an idle writer. When the queue is full it is not idle and sees the flag at its next chunk.
-        let _full = self.queue.as_ref().map(|queue| queue.try_send(Message::Reopen));
+        if !self.reopen.swap(true, Relaxed) {
+            // Wakes an idle writer.
+            let _ended = self.queue.as_ref().map(|queue| queue.messages.send(Message::Reopen));
+        }
     }
 
     /// Waits until everything handed over has been written, but not longer than `patience`. All buffers must be gone.
@@ -91,7 +156,7 @@ enum Sink {
 
 struct Writer {
     sink: Sink,
-    messages: Receiver<Message>,
+    outlet: Outlet,
     counts: Arc<LogCounts>,
     reopen: Arc<AtomicBool>,
     told: Option<Instant>,
@@ -99,12 +164,15 @@ struct Writer {
 
 impl Writer {
     fn run(mut self) {
-        while let Ok(message) = self.messages.recv() {
+        while let Ok(message) = self.outlet.messages.recv() {
             if self.reopen.swap(false, Relaxed) {
                 self.open_again();
             }
             match message {
-                Message::Chunk { bytes, records } => self.write(&bytes, records),
+                Message::Chunk { bytes, records } => {
+                    self.write(&bytes, records);
+                    self.outlet.give_back(bytes);
+                }
                 Message::Reopen => {}
             }
         }
