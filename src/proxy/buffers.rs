@@ -132,6 +132,11 @@ impl Buffer {
         self.start == 0 && self.end == self.bytes.len() && !self.bytes.is_empty()
     }
 
+    /// Whether it is filled to its end.
+    pub fn is_at_end(&self) -> bool {
+        self.end == self.bytes.len()
+    }
+
     /// Room to read into: moves what is there to the front when the end is reached, and takes memory when there is none.
     pub fn room(&mut self) -> &mut [u8] {
         if self.bytes.is_empty() {

@@ -8,10 +8,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Sleep, sleep_until};
 
 use super::buffers::{Buffer, BufferPool};
-use super::stream::{self, Stream};
+use super::stream::{self, AtOnce, Stream};
 use crate::domain::moment::Moment;
 use crate::http1::{Head, write};
 use crate::runtime::clock::Present;
@@ -39,6 +40,10 @@ pub struct Link {
     pub peer: SocketAddr,
     /// The peer has finished sending.
     pub ended: bool,
+    /// The last read has taken all that there was.
+    is_drained: bool,
+    /// The reactor knows whom to wake when something comes.
+    is_awaited: bool,
     /// Bytes received and sent since the link was opened.
     pub received: u64,
     /// See `received`.
@@ -57,6 +62,8 @@ impl Link {
             sent: 0,
             peer,
             ended: false,
+            is_drained: false,
+            is_awaited: false,
             received: 0,
             delivered: 0,
             counted: None,
@@ -69,19 +76,29 @@ impl Link {
         (self.stream, unread)
     }
 
-    /// Reads once into `input`. Ready with 0 at the end of the stream. Takes memory only once bytes are there.
+    /// Reads once into `input`. Ready with 0 at the end of the stream. Takes memory only once bytes are there. Always to be
+    /// polled by the same task, unless [`Link::forget_task`] was called.
     ///
     /// # Panics
     /// In debug builds if `input` is full.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         // As long as it comes in small pieces; whoever has more than there is room for has to wait for his turn.
         if !self.input.overflows() {
-            if let Some(received) = self.stream.read_at_once(|| self.input.room()) {
-                return Poll::Ready(received.map(|count| self.fills(count)));
+            if !self.is_drained {
+                match self.stream.read_at_once(|| self.input.room()) {
+                    AtOnce::Moved(received) => return Poll::Ready(received.map(|count| self.fills(count))),
+                    AtOnce::NotReady if self.is_awaited => return Poll::Pending,
+                    AtOnce::NotReady | AtOnce::InVain => {}
+                }
             }
             self.input.release();
         }
         self.poll_fill_into(cx, false)
+    }
+
+    /// From here on another task may wait for what comes.
+    pub fn forget_task(&mut self) {
+        self.is_awaited = false;
     }
 
     /// Reads once into `input`, as [`Link::poll_fill`] does, what is to be passed on to `sink`: more at once for one that has
@@ -91,8 +108,12 @@ impl Link {
     }
 
     fn poll_fill_into(&mut self, cx: &mut Context<'_>, wide: bool) -> Poll<io::Result<usize>> {
+        self.is_drained = false;
         loop {
-            ready!(self.stream.poll_read_ready(cx))?;
+            let ready = self.stream.poll_read_ready(cx);
+            // A task whose budget is spent is woken again without having been heard.
+            self.is_awaited = ready.is_pending() && has_budget_remaining();
+            ready!(ready)?;
             if wide {
                 self.input.widen();
             }
@@ -108,6 +129,8 @@ impl Link {
 
     fn fills(&mut self, count: usize) -> usize {
         self.input.fill(count);
+        self.is_awaited = false;
+        self.is_drained = !self.input.is_at_end();
         self.received += count as u64;
         self.ended |= count == 0;
         count

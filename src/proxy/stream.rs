@@ -52,10 +52,10 @@ impl Stream {
         }
     }
 
-    /// Reads once if something is known to be there, and tells how much; 0 at the end. `None`: wait for `poll_read_ready`,
+    /// Reads once if something is known to be there, and tells how much; 0 at the end. Otherwise wait for `poll_read_ready`,
     /// which is how tasks share the thread, too, so not all reads may be like this.
-    pub fn read_at_once<'a>(&self, room: impl FnOnce() -> &'a mut [u8]) -> Option<io::Result<usize>> {
-        let Stream::Plain(tcp) = self else { return None };
+    pub fn read_at_once<'a>(&self, room: impl FnOnce() -> &'a mut [u8]) -> AtOnce {
+        let Stream::Plain(tcp) = self else { return AtOnce::InVain };
         at_once(tcp, Interest::READABLE, || {
             let room = room();
             Ok((recv(tcp, &mut *room, RecvFlags::empty())?.1, room.len()))
@@ -64,7 +64,7 @@ impl Stream {
 
     /// Reads once; ready with 0 at the end.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
-        if let Some(received) = self.read_at_once(|| &mut *room) {
+        if let AtOnce::Moved(received) = self.read_at_once(|| &mut *room) {
             return Poll::Ready(received);
         }
         let mut buffer = ReadBuf::new(room);
@@ -108,9 +108,10 @@ impl Stream {
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Stream::Plain(tcp) => {
-                let sent =
-                    at_once(tcp, Interest::WRITABLE, || Ok((send(&*tcp, bytes, SendFlags::NOSIGNAL)?, bytes.len())));
-                sent.map_or_else(|| Pin::new(tcp).poll_write(cx, bytes), Poll::Ready)
+                match at_once(tcp, Interest::WRITABLE, || Ok((send(&*tcp, bytes, SendFlags::NOSIGNAL)?, bytes.len()))) {
+                    AtOnce::Moved(sent) => Poll::Ready(sent),
+                    AtOnce::NotReady | AtOnce::InVain => Pin::new(tcp).poll_write(cx, bytes),
+                }
             }
             Stream::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
             Stream::Http2Client(stream) => stream.poll_write(cx, bytes),
@@ -142,6 +143,7 @@ impl Stream {
     }
 
     /// Hands what TLS holds back to the kernel; the others hold nothing back.
+    #[inline]
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Stream::Plain(_) | Stream::Http2Client(_) | Stream::Http2Instance(_) => Poll::Ready(Ok(())),
@@ -200,26 +202,42 @@ impl Stream {
     }
 }
 
-/// Reads or writes once if the reactor knows that `tcp` is ready, which is cheaper than to be told by it; `None` if it does
-/// not, or was wrong. `moves` tells how much has moved, and how much could have.
-fn at_once(
-    tcp: &TcpStream,
-    interest: Interest,
-    moves: impl FnOnce() -> io::Result<(usize, usize)>,
-) -> Option<io::Result<usize>> {
-    let mut moved = None;
-    let tried = tcp.try_io(interest, || {
-        let (count, size) = moves()?;
-        moved = Some(count);
-        // What moves less than it could has come to the end of what the kernel holds: the next time would be in vain, so the
-        // readiness is taken back until the reactor hears more.
-        if (1..size).contains(&count) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+/// What came of reading or writing without being told first that it is time.
+#[derive(Debug)]
+pub enum AtOnce {
+    /// So many bytes have moved, or none ever will.
+    Moved(io::Result<usize>),
+    /// The reactor knew that it was too early.
+    NotReady,
+    /// The reactor did not know, or is not asked; it has to be.
+    InVain,
+}
+
+/// Reads or writes once if the reactor knows that `tcp` is ready, which is cheaper than to be told by it. `moves` tells how
+/// much has moved, and how much could have.
+fn at_once(tcp: &TcpStream, interest: Interest, moves: impl FnOnce() -> io::Result<(usize, usize)>) -> AtOnce {
+    let mut came = AtOnce::NotReady;
+    // What it says to the reactor it says here, too.
+    let _said = tcp.try_io(interest, || {
+        let again = || Err(io::ErrorKind::WouldBlock.into());
+        match moves() {
+            // What moves less than it could has come to the end of what the kernel holds: the next time would be in vain, so
+            // the readiness is taken back until the reactor hears more.
+            Ok((count, size)) => {
+                came = AtOnce::Moved(Ok(count));
+                if (1..size).contains(&count) { again() } else { Ok(()) }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                came = AtOnce::InVain;
+                again()
+            }
+            Err(error) => {
+                came = AtOnce::Moved(Err(error));
+                Ok(())
+            }
+        }
     });
-    match (moved, tried) {
-        (Some(count), _) => Some(Ok(count)),
-        (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => Some(Err(error)),
-        (None, _) => None,
-    }
+    came
 }
 
 #[cfg(test)]

@@ -84,6 +84,7 @@ impl Upstreams {
         let links = idle.entry(endpoint.serial).or_default();
         if links.len() < IDLE_PER_ENDPOINT_MAX {
             link.rest();
+            link.forget_task();
             links.push(Idle { link, since: now });
             self.count.set(self.count.get() + 1);
         }
