@@ -16,6 +16,13 @@ impl Keyed {
         primed.write_u128(secret);
         Keyed { primed }
     }
+
+    /// The hash of bytes that are hashed as nothing else is.
+    pub fn hash(&self, bytes: &[u8]) -> u64 {
+        let mut hasher = self.primed.clone();
+        hasher.write(bytes);
+        hasher.finish()
+    }
 }
 
 impl BuildHasher for Keyed {

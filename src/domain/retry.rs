@@ -130,7 +130,9 @@ fn faded(word: u64, now: u32) -> f32 {
     let (count, at) = (f32::from_bits(word as u32), (word >> 32) as u32);
     let passed = now.wrapping_sub(at);
     // Clocks of two threads may be read out of order: then no time has passed.
-    let passed = if passed > u32::MAX / 2 { 0 } else { passed };
+    if passed == 0 || passed > u32::MAX / 2 {
+        return count;
+    }
     count * (-(passed as f32) / (1e3 * RECENT_SECONDS)).exp()
 }
 

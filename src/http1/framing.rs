@@ -102,8 +102,7 @@ fn parse_length(digits: &[u8]) -> Result<u64, Refusal> {
     if digits.len() > LENGTH_DIGITS_MAX {
         return Err(Refusal::LengthTooLarge);
     }
-    let length = digits.iter().try_fold(0u64, |length, digit| {
-        length.checked_mul(10)?.checked_add(u64::from(digit - b'0')).filter(|length| *length <= LENGTH_MAX)
-    });
-    length.ok_or(Refusal::LengthTooLarge)
+    // So many digits fit.
+    let length = digits.iter().fold(0u64, |length, digit| length * 10 + u64::from(digit - b'0'));
+    if length <= LENGTH_MAX { Ok(length) } else { Err(Refusal::LengthTooLarge) }
 }

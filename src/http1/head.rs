@@ -99,8 +99,8 @@ const KEPT_BYTES: usize = 16 << 10;
 /// A request or response head. Names keep their case and their order; whatever is in it can be written on a line.
 #[derive(Clone, Debug, Default)]
 pub struct Head {
-    /// `METHOD target` of a request.
-    start: String,
+    /// `METHOD target` of a request; ASCII.
+    start: Vec<u8>,
     method_len: usize,
     method: Method,
     version: Version,
@@ -119,7 +119,7 @@ impl Head {
     /// An empty head.
     pub const fn new() -> Head {
         Head {
-            start: String::new(),
+            start: Vec::new(),
             method_len: 0,
             method: Method::Get,
             version: Version::Http11,
@@ -152,6 +152,11 @@ impl Head {
 
     /// The method as sent; empty in a response.
     pub fn method(&self) -> &str {
+        std::str::from_utf8(self.method_bytes()).unwrap_or_default()
+    }
+
+    /// The same for whoever needs no text.
+    pub fn method_bytes(&self) -> &[u8] {
         &self.start[..self.method_len]
     }
 
@@ -162,7 +167,12 @@ impl Head {
 
     /// The request target, byte for byte as sent; empty in a response.
     pub fn target(&self) -> &str {
-        self.start.get(self.method_len + 1..).unwrap_or("")
+        std::str::from_utf8(self.target_bytes()).unwrap_or_default()
+    }
+
+    /// The same for whoever needs no text.
+    pub fn target_bytes(&self) -> &[u8] {
+        self.start.get(self.method_len + 1..).unwrap_or_default()
     }
 
     /// The version it came with, or will be written with.
@@ -257,9 +267,9 @@ impl Head {
         }
         super::target::check_bytes(target.as_bytes())?;
         self.start.clear();
-        self.start.push_str(method);
-        self.start.push(' ');
-        self.start.push_str(target);
+        self.start.extend_from_slice(method.as_bytes());
+        self.start.push(b' ');
+        self.start.extend_from_slice(target.as_bytes());
         self.became_request(method.len(), Version::Http11);
         Ok(())
     }
@@ -271,8 +281,8 @@ impl Head {
     pub fn set_target(&mut self, target: &str) -> Result<(), Refusal> {
         super::target::check_bytes(target.as_bytes())?;
         self.start.truncate(self.method_len);
-        self.start.push(' ');
-        self.start.push_str(target);
+        self.start.push(b' ');
+        self.start.extend_from_slice(target.as_bytes());
         Ok(())
     }
 
@@ -333,7 +343,21 @@ impl Head {
             return Err(Refusal::EmptyFieldName);
         }
         let value = trimmed(value);
-        self.check_line(name.spelling(), value, value.len())?;
+        if !is_text(value) {
+            return Err(Refusal::FieldValue);
+        }
+        self.push_ours(name, value)
+    }
+
+    /// Adds a field of a known name at the end, whose value is ours: made of nothing but bytes that may stand on a line, with no
+    /// whitespace around it.
+    ///
+    /// # Errors
+    /// `HeadTooLarge` beyond [`HEAD_BYTES_MAX`].
+    #[inline(always)] // as `push_known`
+    pub(crate) fn push_ours(&mut self, name: Name, value: &[u8]) -> Result<(), Refusal> {
+        debug_assert!(name != Name::Other && is_text(value) && trimmed(value) == value);
+        self.check_size(name.spelling(), value.len())?;
         let name_start = self.begin_line(name, value.len());
         self.bytes.extend_from_slice(value);
         self.finish_line(name, name.spelling().len(), name_start, value.len());
@@ -356,7 +380,7 @@ impl Head {
     /// As [`push_known`](Self::push_known); the old fields are gone then.
     pub fn set_as(&mut self, name: Name, other: Name) -> Result<(), Refusal> {
         let value = self.fields.iter().find(|entry| entry.known == other).map_or(0..0, |entry| entry.value());
-        self.check_line(name.spelling(), b"", value.len())?;
+        self.check_size(name.spelling(), value.len())?;
         self.remove(name);
         let name_start = self.begin_line(name, value.len());
         let value_len = value.len();
@@ -507,19 +531,19 @@ impl Head {
 
     /// The request line up to the version.
     pub(super) fn request_line(&self) -> &[u8] {
-        self.start.as_bytes()
+        &self.start
     }
 
     /// The parser's door: a checked `METHOD target`.
-    pub(super) fn put_request(&mut self, words: &str, method_len: usize, version: Version) {
+    pub(super) fn put_request(&mut self, words: &[u8], method_len: usize, version: Version) {
         self.start.clear();
-        self.start.push_str(words);
+        self.start.extend_from_slice(words);
         self.became_request(method_len, version);
     }
 
     fn became_request(&mut self, method_len: usize, version: Version) {
         self.method_len = method_len;
-        self.method = Method::of(self.method().as_bytes());
+        self.method = Method::of(self.method_bytes());
         self.version = version;
         self.status = 0;
     }
@@ -567,6 +591,11 @@ impl Head {
         if !is_text(value) {
             return Err(Refusal::FieldValue);
         }
+        self.check_size(name, value_size)
+    }
+
+    #[inline]
+    fn check_size(&self, name: &str, value_size: usize) -> Result<(), Refusal> {
         if name.len() > usize::from(u16::MAX) || self.bytes.len() + name.len() + value_size + 4 > HEAD_BYTES_MAX {
             return Err(Refusal::HeadTooLarge);
         }

@@ -92,12 +92,11 @@ fn try_request(input: &[u8], limits: &Limits, head: &mut Head) -> Result<Progres
         Ok(read) => read,
         Err(broken) => return stop(window, begin, limit, &broken, head),
     };
-    let words = std::str::from_utf8(&window[begin..line.target_end]).map_err(|_| Refusal::Target)?; // it is ASCII
     if line.target_end - line.method_end > limits.target_bytes.min(TARGET_BYTES_MAX) + 1 {
         head.clear();
         return Err(Refusal::TargetTooLong);
     }
-    head.put_request(words, line.method_end - begin, line.version);
+    head.put_request(&window[begin..line.target_end], line.method_end - begin, line.version);
     head.put_block(&window[block..end - 2]);
     target::check_request(head)?;
     Ok(Progress::Complete(end))

@@ -10,9 +10,9 @@ use super::refusal::Refusal;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Destination<'a> {
     /// The host as sent, without its port; an IPv6 address keeps its brackets.
-    pub host: &'a str,
+    pub host: &'a [u8],
     /// The escaped path as sent, without the query; `*` for `OPTIONS *`, empty for `CONNECT`.
-    pub path: &'a str,
+    pub path: &'a [u8],
 }
 
 impl Head {
@@ -20,15 +20,11 @@ impl Head {
     ///
     /// An absolute target's authority and `Host` are the same by then, so it does not matter which one is read.
     pub fn destination(&self) -> Option<Destination<'_>> {
-        let (authority, path) = split(self.method_kind(), self.target())?;
-        let authority = match authority {
-            Some(authority) => authority.as_bytes(),
-            None => self.value(Name::Host)?,
-        };
+        let (authority, path) = split(self.method_kind(), self.target_bytes())?;
+        let authority = authority.or_else(|| self.value(Name::Host))?;
         let host_end =
             if authority.starts_with(b"[") { end_before(authority, b']') + 1 } else { end_before(authority, b':') };
-        let host = std::str::from_utf8(authority.get(..host_end)?).ok()?;
-        Some(Destination { host, path: &path[..end_before(path.as_bytes(), b'?')] })
+        Some(Destination { host: authority.get(..host_end)?, path: &path[..end_before(path, b'?')] })
     }
 
     /// Makes the absolute target of a request that passed [`check_request`] the one that an origin is asked by: path and
@@ -38,18 +34,18 @@ impl Head {
     /// # Errors
     /// `HeadTooLarge` if there is no room for `Host`.
     pub fn ask_as_origin(&mut self) -> Result<(), Refusal> {
-        let (method, target) = (self.method_kind(), self.target());
-        if target.starts_with('/') || method == Method::Connect {
+        if self.target_bytes().starts_with(b"/") || self.method_kind() == Method::Connect {
             return Ok(());
         }
-        let Some((_, authority, rest)) = absolute(target) else { return Ok(()) };
-        let (authority, target) = match rest {
-            "" if method == Method::Options => (authority.to_owned(), "*".to_owned()),
-            rest if rest.starts_with('/') => (authority.to_owned(), rest.to_owned()),
-            rest => (authority.to_owned(), format!("/{rest}")),
+        let asked = self.target().to_owned();
+        let Some((_, authority, rest)) = absolute(asked.as_bytes()) else { return Ok(()) };
+        let target = match &asked[asked.len() - rest.len()..] {
+            "" if self.method_kind() == Method::Options => "*".to_owned(),
+            rest if rest.starts_with('/') => rest.to_owned(),
+            rest => format!("/{rest}"),
         };
         if !self.has(Name::Host) {
-            self.push_known(Name::Host, authority.as_bytes())?;
+            self.push_known(Name::Host, authority)?;
         }
         self.set_target(&target)
     }
@@ -68,9 +64,9 @@ pub fn check_request(head: &Head) -> Result<(), Refusal> {
     if head.repeats(Name::Host) {
         return Err(Refusal::RepeatedHost);
     }
-    let (authority, _) = split(head.method_kind(), head.target()).ok_or(Refusal::Target)?;
+    let (authority, _) = split(head.method_kind(), head.target_bytes()).ok_or(Refusal::Target)?;
     if let Some(authority) = authority {
-        let has_port = check_authority(authority.as_bytes())?;
+        let has_port = check_authority(authority)?;
         if head.method_kind() == Method::Connect && !has_port {
             return Err(Refusal::Target);
         }
@@ -79,7 +75,7 @@ pub fn check_request(head: &Head) -> Result<(), Refusal> {
         (None, _) if head.version() == Version::Http10 => Ok(()),
         (None | Some(b""), _) => Err(Refusal::MissingHost),
         // RFC 9112 section 3.2.2 lets the target win; a client that names two hosts is refused instead.
-        (Some(host), Some(authority)) if !host.eq_ignore_ascii_case(authority.as_bytes()) => Err(Refusal::HostMismatch),
+        (Some(host), Some(authority)) if !host.eq_ignore_ascii_case(authority) => Err(Refusal::HostMismatch),
         (Some(host), None) => check_authority(host).map(drop),
         (Some(_), Some(_)) => Ok(()),
     }
@@ -98,28 +94,29 @@ pub(super) fn check_bytes(target: &[u8]) -> Result<(), Refusal> {
 }
 
 /// Splits a target into its authority, if the form has one, and the path (a query may follow it). `None`: no form for this method.
-fn split(method: Method, target: &str) -> Option<(Option<&str>, &str)> {
+fn split(method: Method, target: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     if method == Method::Connect {
-        return (!target.contains('/')).then_some((Some(target), ""));
+        return (!target.contains(&b'/')).then_some((Some(target), b""));
     }
-    if target.starts_with('/') {
+    if target.starts_with(b"/") {
         return Some((None, target));
     }
-    if target == "*" {
+    if target == b"*" {
         return (method == Method::Options).then_some((None, target));
     }
     let (scheme, authority, path) = absolute(target)?;
-    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+    if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
         return None;
     }
     // An absent path means "/", also where a query follows; the query is of no interest here.
-    Some((Some(authority), if path.starts_with('/') { path } else { "/" }))
+    Some((Some(authority), if path.starts_with(b"/") { path } else { b"/" }))
 }
 
 /// Scheme, authority, and what follows: nothing, a path, or a query.
-fn absolute(target: &str) -> Option<(&str, &str, &str)> {
-    let (scheme, rest) = target.split_once("://")?;
-    let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+fn absolute(target: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (scheme, rest) = target.split_at(end_before(target, b':'));
+    let rest = rest.strip_prefix(b"://")?;
+    let (authority, rest) = rest.split_at(rest.iter().position(|byte| b"/?".contains(byte)).unwrap_or(rest.len()));
     Some((scheme, authority, rest))
 }
 

@@ -1,9 +1,16 @@
 //! Heads and chunks as bytes. Nothing here can be made to end a line early: [`Head`] lets no such byte in.
 
-use super::head::{Head, Version};
+use super::head::{Head, Version, is_text, trimmed};
+use super::name::Name;
 
 /// Appends a request head, in the version that the head says.
 pub fn request(head: &Head, out: &mut Vec<u8>) {
+    request_saying(head, [], out);
+}
+
+/// Appends a request head that says more than `head` does, by fields behind the others. Whitespace around their values is left
+/// off; where a value is empty or cannot stand on a line, the field is.
+pub fn request_saying<const N: usize>(head: &Head, more: [(Name, &str); N], out: &mut Vec<u8>) {
     out.reserve(head.size());
     out.extend_from_slice(head.request_line());
     out.extend_from_slice(match head.version() {
@@ -11,6 +18,14 @@ pub fn request(head: &Head, out: &mut Vec<u8>) {
         Version::Http11 => b" HTTP/1.1\r\n",
     });
     head.write_fields(out);
+    for (name, value) in more {
+        let value = trimmed(value.as_bytes());
+        if !value.is_empty() && is_text(value) {
+            out.extend_from_slice(name.beginning().as_bytes());
+            out.extend_from_slice(value);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
     out.extend_from_slice(b"\r\n");
 }
 

@@ -147,12 +147,17 @@ fn why_failed(view: &View) -> Arc<str> {
 fn asking(request: &Head) -> Asking<'_> {
     Asking {
         method: request.method(),
-        path: request.destination().map_or("/", |to| to.path),
+        path: request.destination().map_or("/", |to| text(to.path)),
         accept: request.value(Name::Accept),
         fetch_mode: request.value(Name::SecFetchMode),
         requested_with: request.has(Name::XRequestedWith),
         user_agent: request.value(Name::UserAgent),
     }
+}
+
+/// Hosts and paths of requests are ASCII.
+fn text(ascii: &[u8]) -> &str {
+    std::str::from_utf8(ascii).unwrap_or_default()
 }
 
 /// Whether this request neither wakes an app nor counts as its use.
@@ -196,7 +201,7 @@ async fn tell_news(worker: &Worker, client: &mut Client, request: &Head, trip: &
 fn facts<'a>(view: &'a View, request: &'a Head, now: Moment, nonce: &'a [u8; 36]) -> PageFacts<'a> {
     PageFacts {
         view,
-        host: request.destination().map_or("", |to| to.host),
+        host: request.destination().map_or("", |to| text(to.host)),
         target: request.target(),
         language: Language::of(request.value(Name::AcceptLanguage)),
         now,

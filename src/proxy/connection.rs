@@ -208,15 +208,12 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, over
         }
     };
     drop(settings);
-    let (mut first, mut requests) = (true, 0);
+    let mut nth = 0_u32;
     loop {
+        nth = nth.saturating_add(1);
         let mut head = worker.heads.lend();
-        let after = match arrival(&worker, &mut client, &mut head, &open, first).await {
-            Arrival::Request => {
-                requests += 1;
-                client.stays &= requests != worker.settings().requests_per_connection_max;
-                request::serve(&worker, &mut client, &mut head).await
-            }
+        let after = match arrival(&worker, &mut client, &mut head, &open, nth).await {
+            Arrival::Request => request::serve(&worker, &mut client, &mut head).await,
             Arrival::Refused(error) => Box::pin(request::refuse(&worker, &mut client, &mut head, error)).await,
             Arrival::Http2 => {
                 let (stream, unread) = client.link.into_parts();
@@ -227,7 +224,6 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, over
             Arrival::Gone if client.secure => After::Close,
             Arrival::Gone => After::Abort,
         };
-        first = false;
         if after != After::KeepAlive {
             return part(client, after).await;
         }
@@ -294,9 +290,10 @@ async fn secure(worker: &Worker, stream: TcpStream, peer: SocketAddr) -> Option<
     }
 }
 
-/// Waits for a whole request head. An idle connection waits here without any memory of ours.
-async fn arrival(worker: &Worker, client: &mut Client, head: &mut Head, open: &Open, first: bool) -> Arrival {
+/// Waits for the head of the connection's `nth` request. An idle connection waits here without any memory of ours.
+async fn arrival(worker: &Worker, client: &mut Client, head: &mut Head, open: &Open, nth: u32) -> Arrival {
     let settings = worker.settings();
+    let first = nth == 1;
     let idle = if first { settings.timeouts.header_read } else { settings.timeouts.client_idle };
     let since = worker.now();
     client.patience.set(idle);
@@ -318,7 +315,7 @@ async fn arrival(worker: &Worker, client: &mut Client, head: &mut Head, open: &O
                 Ok(Progress::Complete(consumed)) => {
                     client.link.input.consume(consumed);
                     client.version = head.version();
-                    client.stays = head.keeps_alive();
+                    client.stays = head.keeps_alive() && nth != settings.requests_per_connection_max;
                     return Arrival::Request;
                 }
                 Ok(Progress::Partial) => {

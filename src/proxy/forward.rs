@@ -17,9 +17,9 @@ use super::link::Link;
 use super::settings::{RouteLimits, Settings};
 use super::tls;
 use crate::domain::balance::Outcome;
+use crate::domain::balance::fleet::Fleet;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::moment::Moment;
-use crate::domain::table::snapshot::Pool;
 use crate::http1::{Framing, Head, Name, Progress, Refusal, Version, framing, parse};
 
 /// How long a client that has closed its sending side is believed before it is asked whether it still listens, and how
@@ -35,7 +35,6 @@ const INTERIM_MAX: u32 = 64;
 /// Counts a request at its endpoint for as long as it lasts, whatever way it ends.
 #[derive(Debug)]
 pub struct InFlight {
-    pool: Arc<Pool>,
     endpoint: Arc<Endpoint>,
     begun: Moment,
     waiting: bool,
@@ -44,9 +43,9 @@ pub struct InFlight {
 
 impl InFlight {
     /// One more at `endpoint`.
-    pub fn begin(pool: Arc<Pool>, endpoint: Arc<Endpoint>, now: Moment) -> InFlight {
+    pub fn begin(endpoint: Arc<Endpoint>, now: Moment) -> InFlight {
         endpoint.live.begin();
-        InFlight { pool, endpoint, begun: now, waiting: true, took: None }
+        InFlight { endpoint, begun: now, waiting: true, took: None }
     }
 
     /// Its endpoint.
@@ -54,16 +53,11 @@ impl InFlight {
         &self.endpoint
     }
 
-    /// Its pool.
-    pub fn pool(&self) -> &Pool {
-        &self.pool
-    }
-
-    /// The response head came, or the attempt failed before it. Tells whether that ejected the endpoint.
-    /// `took` is the time since it began.
-    pub fn answered(&mut self, outcome: Outcome, took: Duration, now: Moment) -> bool {
+    /// The response head came, or the attempt failed before it. Tells whether that ejected the endpoint, which is one of
+    /// `fleet`. `took` is the time since it began.
+    pub fn answered(&mut self, fleet: &Fleet, outcome: Outcome, took: Duration, now: Moment) -> bool {
         self.took = Some(took);
-        std::mem::take(&mut self.waiting) && self.endpoint.live.answered(&self.pool.fleet, outcome, now).is_some()
+        std::mem::take(&mut self.waiting) && self.endpoint.live.answered(fleet, outcome, now).is_some()
     }
 
     /// How long the answer took, once it was there.
@@ -80,7 +74,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         if self.waiting {
-            let _never_ejects = self.endpoint.live.answered(&self.pool.fleet, Outcome::Cancelled, self.begun);
+            self.endpoint.live.waits_no_more();
         }
         self.endpoint.live.finished();
     }

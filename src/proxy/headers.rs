@@ -11,7 +11,7 @@ use super::trace;
 use crate::config::{ClientCertHeader, ForwardedProto};
 use crate::domain::endpoint::Endpoint;
 use crate::http1::head::tokens;
-use crate::http1::{Head, Method, Name, NameSet, Refusal, Version, framing};
+use crate::http1::{Head, Method, Name, NameSet, Refusal, Version, framing, write};
 
 /// Fields that end at the next hop (RFC 9110 section 7.6.1). `Transfer-Encoding` is one too, but bodies keep their
 /// framing from hop to hop; where they do not, the field is changed there.
@@ -24,7 +24,7 @@ const HOP_BY_HOP: NameSet = NameSet::of(&[
     Name::Http2Settings,
 ]);
 
-/// Fields that say which instance answers: ours to set, for each attempt anew.
+/// Fields that say which instance answers: ours alone, written for each attempt.
 const OF_INSTANCE: NameSet = NameSet::of(&[Name::XCfApplicationId, Name::XCfInstanceId, Name::XCfInstanceIndex]);
 
 /// Fields that `Connection` must not name: without them a request would mean something else, or lose what this router or
@@ -104,8 +104,12 @@ pub fn towards_instances(head: &mut Head, client: &ClientFacts<'_>, settings: &S
     head.remove_all(HOP_BY_HOP.and(OF_INSTANCE).and(REPLACED));
 
     forward_certificate(head, client.certificate, settings.forwarded.client_cert)?;
-    head.append_to_list(Name::XForwardedFor, client.address_text.as_bytes())?;
-    head.push_known(Name::XForwardedProto, proto)?;
+    if head.has(Name::XForwardedFor) {
+        head.append_to_list(Name::XForwardedFor, client.address_text.as_bytes())?;
+    } else {
+        head.push_ours(Name::XForwardedFor, client.address_text.as_bytes())?;
+    }
+    head.push_ours(Name::XForwardedProto, proto)?;
     if settings.forwarded.x_forwarded_host && !(believed && head.has(Name::XForwardedHost)) {
         head.set_as(Name::XForwardedHost, Name::Host)?;
     }
@@ -114,9 +118,9 @@ pub fn towards_instances(head: &mut Head, client: &ClientFacts<'_>, settings: &S
         head.append_to_list(Name::Forwarded, &element)?;
     }
     if !head.has(Name::XRequestStart) {
-        head.push_known(Name::XRequestStart, &ids::millis(client.unix_millis))?;
+        head.push_ours(Name::XRequestStart, &ids::millis(client.unix_millis))?;
     }
-    head.push_known(Name::XVcapRequestId, &client.request_id)?;
+    head.push_ours(Name::XVcapRequestId, &client.request_id)?;
     trace::pass_on(head, &settings.tracing, &client.request_id, client.span)?;
     if wants_trailers {
         head.push_known(Name::Te, b"trailers")?;
@@ -152,20 +156,14 @@ pub fn takes_up_offer(request: &Head, response: &Head) -> bool {
     tokens(&taken).next().is_some() && tokens(&taken).all(offered)
 }
 
-/// Tells one instance who it is; on a later attempt the next one is told instead. What a registration says and a header
-/// cannot carry is left out.
-pub fn towards_instance(head: &mut Head, endpoint: &Endpoint) {
-    head.remove_all(OF_INSTANCE);
-    tell(head, Name::XCfApplicationId, endpoint.app.as_str());
-    tell(head, Name::XCfInstanceId, endpoint.instance.as_str());
-    tell(head, Name::XCfInstanceIndex, &endpoint.index);
-}
-
-#[inline(always)] // as `push_known`
-fn tell(head: &mut Head, name: Name, value: &str) {
-    if !value.is_empty() {
-        let _left_out = head.push_known(name, value.as_bytes());
-    }
+/// Writes a request to one instance, which is told who it is. What a registration says and a header cannot carry is left out.
+pub fn write_to_instance(request: &Head, endpoint: &Endpoint, out: &mut Vec<u8>) {
+    let told = [
+        (Name::XCfApplicationId, endpoint.app.as_str()),
+        (Name::XCfInstanceId, endpoint.instance.as_str()),
+        (Name::XCfInstanceIndex, &endpoint.index),
+    ];
+    write::request_saying(request, told, out);
 }
 
 /// Makes an instance's final head, which came at `unix`, fit for the client.
@@ -200,7 +198,7 @@ pub fn towards_client(
             head.push(name, value.as_bytes())?;
         }
     }
-    head.push_known(Name::XVcapRequestId, request_id)
+    head.push_ours(Name::XVcapRequestId, request_id)
 }
 
 /// Makes an instance's interim head (100, 103…) fit for the client.

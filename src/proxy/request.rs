@@ -20,13 +20,14 @@ use super::stream::Stream;
 use super::tunnel::{self, TunnelEnd};
 use super::upstreams::ConnectLimits;
 use super::worker::Worker;
+use crate::domain::balance::fleet::Fleet;
 use crate::domain::balance::{NoPick, Outcome, Wish, affinity, pick, pinned};
 use crate::domain::endpoint::{Endpoint, Protocol};
 use crate::domain::moment::Moment;
 use crate::domain::retry::{Replay, Retry, judge};
 use crate::domain::table::snapshot::{Found, Pool};
 use crate::domain::wake::{self, Knock, LiveApp, Stage};
-use crate::http1::{Framing, Head, Method, Name, Version, framing, write};
+use crate::http1::{Framing, Head, Method, Name, Version, framing};
 use crate::telemetry::access_log::Ending;
 use crate::telemetry::metrics::Sticky;
 
@@ -171,9 +172,10 @@ async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &
         if endpoint.route_service.is_some() {
             return Err(ProxyError::RouteService);
         }
-        let mut in_flight = InFlight::begin(pool.clone(), endpoint.clone(), now);
-        trip.attempt(&endpoint, &tried);
-        let attempt = Attempt { worker, limits: &limits, settings: &settings, fresh: tried.wants_fresh(&endpoint) };
+        let fresh = tried.wants_fresh(&endpoint);
+        let mut in_flight = InFlight::begin(endpoint, now);
+        trip.attempt(in_flight.endpoint(), fresh);
+        let attempt = Attempt { worker, limits: &limits, settings: &settings, fleet: &pool.fleet, fresh };
         match attempt.send(client, request, &mut upload, &mut response, &mut in_flight).await {
             Ok((instance, framing)) => {
                 trip.answered(&response, &in_flight, worker.now());
@@ -187,14 +189,14 @@ async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &
                 let Some(failure) = error.failure() else { return Err(error) };
                 let replay = Replay { replayable: upload.is_replayable(), ..replay };
                 match judge(failure, replay) {
-                    Retry::FreshConnection => tried.fresh = Some(endpoint.serial),
+                    Retry::FreshConnection => tried.fresh = Some(in_flight.endpoint().serial),
                     Retry::OtherEndpoint if trip.attempts < limits.attempts => {
                         if !worker.retries.take(now) {
                             worker.metrics.retry_denied();
                             return Err(error);
                         }
                         worker.metrics.retry(error.cause_label());
-                        tried.serials.push(endpoint.serial);
+                        tried.serials.push(in_flight.endpoint().serial);
                     }
                     Retry::OtherEndpoint | Retry::Never => return Err(error),
                 }
@@ -205,7 +207,7 @@ async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &
                 }
                 let next = choose(worker, &pool, &wanted, &settings, &tried, now)?;
                 // The request is one of the other app's from here on.
-                if !Arc::ptr_eq(&next.live_app, &endpoint.live_app)
+                if !Arc::ptr_eq(&next.live_app, &in_flight.endpoint().live_app)
                     && matches!(begin(worker, request, &settings, trip, &pool, &next, now), Begun::Asleep)
                 {
                     return Err(error);
@@ -383,6 +385,7 @@ struct Attempt<'a> {
     worker: &'a Worker,
     settings: &'a Settings,
     limits: &'a RouteLimits,
+    fleet: &'a Fleet,
     /// Not on a kept connection.
     fresh: bool,
 }
@@ -391,7 +394,7 @@ impl Attempt<'_> {
     async fn send(
         &self,
         client: &mut Client,
-        request: &mut Head,
+        request: &Head,
         upload: &mut Upload,
         response: &mut Head,
         in_flight: &mut InFlight,
@@ -403,7 +406,7 @@ impl Attempt<'_> {
             Ok(_) => Outcome::of_status(response.status(), took),
             Err(error) => error.outcome(took),
         };
-        if in_flight.answered(outcome, took, now) {
+        if in_flight.answered(self.fleet, outcome, took, now) {
             self.worker.metrics.ejected();
             tracing::info!(endpoint = %in_flight.endpoint().address, app = %in_flight.endpoint().app, "ejected a failing instance");
         }
@@ -413,14 +416,13 @@ impl Attempt<'_> {
     async fn exchange(
         &self,
         client: &mut Client,
-        request: &mut Head,
+        request: &Head,
         upload: &mut Upload,
         response: &mut Head,
         endpoint: &Endpoint,
     ) -> Result<(Box<Link>, Framing), ProxyError> {
         let mut instance = self.checkout(client, endpoint).await?;
-        headers::towards_instance(request, endpoint);
-        write::request(request, instance.out());
+        headers::write_to_instance(request, endpoint, instance.out());
         let Attempt { settings, limits, .. } = self;
         let framing =
             forward::exchange_heads(client, &mut instance, upload, request, response, settings, limits).await?;
@@ -513,7 +515,7 @@ impl Delivery<'_> {
         let keep_alive = self.keeps_client(client, &upload, response, framing);
         let reframe = forward::reframe(response, framing, client.version);
         self.dress(client, response, in_flight.endpoint(), trip, keep_alive)?;
-        if !self.answer(client, response, &in_flight, trip) {
+        if !self.answer(client, response, trip) {
             return Ok(After::Abort);
         }
         let mut download = Download::new(framing, reframe);
@@ -539,13 +541,13 @@ impl Delivery<'_> {
         client: &mut Client,
         response: &mut Head,
         mut instance: Box<Link>,
-        in_flight: InFlight,
+        _in_flight: InFlight,
         trip: &mut Trip,
     ) -> Result<After, ProxyError> {
         let unfit = |refusal| ProxyError::Endpoint(Cause::BadResponse(refusal));
         let unix = self.worker.clock.unix();
         headers::towards_client(response, &trip.request_id, unix, self.settings).map_err(unfit)?;
-        if !self.answer(client, response, &in_flight, trip) {
+        if !self.answer(client, response, trip) {
             return Ok(After::Abort);
         }
         self.worker.metrics.tunnel_opened();
@@ -562,9 +564,11 @@ impl Delivery<'_> {
     }
 
     /// Passes the head on; false: the client is gone.
-    fn answer(&self, client: &mut Client, response: &Head, in_flight: &InFlight, trip: &mut Trip) -> bool {
+    fn answer(&self, client: &mut Client, response: &Head, trip: &mut Trip) -> bool {
         trip.status = response.status();
-        count(in_flight.pool(), trip.status);
+        if let Some(pool) = &trip.pool {
+            count(pool, trip.status);
+        }
         match client.link.answer(response) {
             Ok(written) => {
                 trip.head_bytes = written as u64;
@@ -752,10 +756,10 @@ impl Trip {
         }
     }
 
-    fn attempt(&mut self, endpoint: &Arc<Endpoint>, tried: &Tried) {
+    fn attempt(&mut self, endpoint: &Arc<Endpoint>, again: bool) {
         self.endpoint = Some(endpoint.clone());
         // Again on a fresh connection is the same attempt.
-        self.attempts += u32::from(!tried.wants_fresh(endpoint));
+        self.attempts += u32::from(!again);
     }
 
     fn answered(&mut self, response: &Head, in_flight: &InFlight, now: Moment) {

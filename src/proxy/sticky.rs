@@ -48,6 +48,9 @@ pub fn pinning_cookie(
     }
     let moved = asked.is_some_and(|asked| asked != endpoint.instance.as_str());
     let mut wanted = moved || (sticky.mode == StickyMode::Always && asked.is_none());
+    if !wanted && !response.has(Name::SetCookie) {
+        return None; // as with most responses
+    }
     let mut pinning = Cookie::build((STICKY_COOKIE, endpoint.instance.as_str().to_owned()))
         .path(context_path.to_owned())
         .http_only(true)

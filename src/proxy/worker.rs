@@ -204,8 +204,8 @@ impl Worker {
         log.record(&Record {
             started: trip.unix,
             host: request.value(Name::Host).unwrap_or_default(),
-            method: request.method().as_bytes(),
-            target: request.target().as_bytes(),
+            method: request.method_bytes(),
+            target: request.target_bytes(),
             version: match client.version {
                 _ if client.http2 => "HTTP/2.0",
                 Version::Http10 => "HTTP/1.0",

@@ -219,6 +219,12 @@ impl Live {
         self.open.fetch_add(1, Relaxed);
     }
 
+    /// An attempt waits no more, and what became of it says nothing: in place of `answered`.
+    pub fn waits_no_more(&self) {
+        let before = self.waiting.fetch_sub(1, Relaxed);
+        debug_assert!(before > 0, "answered without begin");
+    }
+
     /// The body or tunnel of an attempt has ended, or the attempt has failed.
     pub fn finished(&self) {
         let before = self.open.fetch_sub(1, Relaxed);
@@ -228,8 +234,7 @@ impl Live {
     /// The response head came, or will not come. Samples latency and failure. If that ejected the endpoint, returns for
     /// how long.
     pub fn answered(&self, fleet: &Fleet, outcome: Outcome, now: Moment) -> Option<Duration> {
-        let before = self.waiting.fetch_sub(1, Relaxed);
-        debug_assert!(before > 0, "answered without begin");
+        self.waits_no_more();
         match outcome {
             Outcome::Cancelled => None,
             Outcome::Abandoned { waited } => {

@@ -36,11 +36,11 @@ impl Host {
     }
 
     /// Whether this is its name.
-    pub(super) fn is(&self, name: &str) -> bool {
-        match name.as_bytes().split_at_checked(NAME_IN_PLACE) {
+    pub(super) fn is(&self, name: &[u8]) -> bool {
+        match name.split_at_checked(NAME_IN_PLACE) {
             _ if name.len() != usize::from(self.length) => false,
-            Some((begin, rest)) if !rest.is_empty() => self.begin == *begin && self.name() == name,
-            _ => self.begin[..name.len()] == *name.as_bytes(),
+            Some((begin, rest)) if !rest.is_empty() => self.begin == *begin && self.name().as_bytes() == name,
+            _ => self.begin[..name.len()] == *name,
         }
     }
 
@@ -49,7 +49,7 @@ impl Host {
     }
 
     /// The longest path of `name` that `path` begins with and that is served; else the longest that is not.
-    pub(super) fn exact(&self, path: &str) -> Found<'_> {
+    pub(super) fn exact(&self, path: &[u8]) -> Found<'_> {
         let root = match &self.root {
             Some(pool) if self.root_serves => Found::Pool(pool),
             Some(pool) => Found::Empty(pool),
@@ -62,7 +62,7 @@ impl Host {
     }
 
     /// The same of `*.name`.
-    pub(super) fn wildcard(&self, path: &str) -> Found<'_> {
+    pub(super) fn wildcard(&self, path: &[u8]) -> Found<'_> {
         self.rules.as_ref().map_or(Found::Nothing, |rules| rules.longest(true, path))
     }
 

@@ -61,14 +61,13 @@ impl Rules {
     }
 
     /// The longest path that `path` begins with and that is served, of `*.name` or of `name`; else the longest that is not.
-    pub(super) fn longest(&self, is_wildcard: bool, path: &str) -> Found<'_> {
+    pub(super) fn longest(&self, is_wildcard: bool, path: &[u8]) -> Found<'_> {
         if let [Entry::Rule(rule)] = &*self.0
             && rule.length == 0
         {
             // As most wildcards are.
             return if is_wildcard { rule.found() } else { Found::Nothing };
         }
-        let path = path.as_bytes();
         let mut path = memchr(b'?', path).map_or(path, |end| &path[..end]);
         let mut best = Found::Nothing;
         // Whatever `path` begins with is also the beginning of the last rule that is not beyond `path`.

@@ -3,7 +3,6 @@
 //! Hosts are spread over shards by a keyed hash. A shard is shared by all snapshots since it last changed; the table
 //! changes it in place when no snapshot holds it and copies it otherwise, so a change costs one shard, not the world.
 
-use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -140,21 +139,26 @@ impl Snapshot {
     /// The pool for a request to `host` (without port, in any case) and `path` (escaped, as sent; from `?` on it is
     /// ignored): an exact host before the most specific wildcard, then the longest path of whole segments. A pool without
     /// endpoints gives way to its parent path and to wildcards.
-    pub fn lookup(&self, host: &str, path: &str) -> Found<'_> {
-        if !host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return self.lookup_lower_case(host, path);
-        }
-        let mut lower = [0; HOST_BYTES_MAX];
-        let Some(lower) = lower.get_mut(..host.len()) else { return Found::Nothing };
-        lower.copy_from_slice(host.as_bytes());
-        lower.make_ascii_lowercase();
-        str::from_utf8(lower).map_or(Found::Nothing, |host| self.lookup_lower_case(host, path))
-    }
-
-    fn lookup_lower_case(&self, host: &str, path: &str) -> Found<'_> {
+    pub fn lookup<H, P>(&self, host: &H, path: &P) -> Found<'_>
+    where
+        H: AsRef<[u8]> + ?Sized,
+        P: AsRef<[u8]> + ?Sized,
+    {
+        let (host, path) = (host.as_ref(), path.as_ref());
         if host.len() > HOST_BYTES_MAX {
             return Found::Nothing;
         }
+        if !host.iter().any(u8::is_ascii_uppercase) {
+            return self.lookup_lower_case(host, path);
+        }
+        let mut lower = [0; HOST_BYTES_MAX];
+        let lower = &mut lower[..host.len()];
+        lower.copy_from_slice(host);
+        lower.make_ascii_lowercase();
+        self.lookup_lower_case(lower, path)
+    }
+
+    fn lookup_lower_case(&self, host: &[u8], path: &[u8]) -> Found<'_> {
         let exact = match self.host(host) {
             Some(found) => found.exact(path),
             None => Found::Nothing,
@@ -164,7 +168,7 @@ impl Snapshot {
         }
         let mut best = exact;
         let mut rest = host;
-        while let Some(dot) = memchr(b'.', rest.as_bytes()) {
+        while let Some(dot) = memchr(b'.', rest) {
             let parent = &rest[dot + 1..];
             best = self.host(parent).map_or(best, |found| best.or(found.wildcard(path)));
             if let Found::Pool(_) = best {
@@ -175,8 +179,8 @@ impl Snapshot {
         best
     }
 
-    fn host(&self, name: &str) -> Option<&Host> {
-        let hash = self.hasher.hash_one(name);
+    fn host(&self, name: &[u8]) -> Option<&Host> {
+        let hash = self.hasher.hash(name);
         self.shards[shard_of(hash)].hosts.find(hash, |host| host.is(name))
     }
 
@@ -197,11 +201,11 @@ impl Snapshot {
 
     /// Puts `pool` in the place of the route's present one (`None` removes the route).
     pub(super) fn set(&mut self, uri: &RouteUri, pool: Option<Arc<Pool>>) {
-        let hash = self.hasher.hash_one(uri.name());
+        let hash = self.hasher.hash(uri.name().as_bytes());
         let shard = Arc::make_mut(&mut self.shards[shard_of(hash)]);
         let hasher = &self.hasher;
-        let is_it = |host: &Host| host.is(uri.name());
-        let entry = shard.hosts.entry(hash, is_it, |host| hasher.hash_one(host.name()));
+        let is_it = |host: &Host| host.is(uri.name().as_bytes());
+        let entry = shard.hosts.entry(hash, is_it, |host| hasher.hash(host.name().as_bytes()));
         let mut entry = entry.or_insert_with(|| Host::new(uri.name()));
         let coming = pool.as_ref().map(|pool| pool.endpoints.len());
         let leaving = entry.get_mut().set(uri, pool).map(|pool| pool.endpoints.len());
