@@ -29,7 +29,7 @@ const ENOUGH: f64 = 0.3;
 /// How long clients may take to have their last answers.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Requests of the two runs under callgrind.
-const COUNTED: [u64; 2] = [500, 2500];
+const COUNTED: [u64; 2] = [500, 10_500];
 /// Idle connections are opened so many at a time: no backlog shall overflow.
 const OPENED_AT_ONCE: usize = 100;
 
