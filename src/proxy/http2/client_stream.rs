@@ -36,7 +36,7 @@ pub struct ClientStream {
     extended: bool,
     tunnel: bool,
     tap: Rc<Tap>,
-    _counted: Counted,
+    counted: Counted,
 }
 
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl ClientStream {
             extended: asked.extended,
             tunnel: false,
             tap,
-            _counted: counted,
+            counted,
         }
     }
 
@@ -129,7 +129,7 @@ impl ClientStream {
         let Answer::Expected(answer) = &mut self.answer else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        let mut response = heads::as_response(head, self.tap.names_are_due()).map_err(io::Error::other)?;
+        let mut response = heads::as_response(head, self.counted.leaves_names()).map_err(io::Error::other)?;
         if self.extended && (200..=299).contains(&head.status()) {
             *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
         }

@@ -7,12 +7,18 @@ use std::time::Duration;
 use crate::domain::moment::Moment;
 use crate::runtime::clock::Present;
 
+/// How often a table of compression gets the names of what differs each time again. In so long others may have pushed them out,
+/// and more often would leave so many entries of one name that h2 is at it for longer than to write the name in full: it looks
+/// through all of them each time.
+const NAMES_EVERY: Duration = Duration::from_secs(60);
+
 /// How many there are and were.
 #[derive(Debug)]
 pub(super) struct Streams {
     open: Cell<u32>,
     begun: Cell<u64>,
     last_ended: Cell<Moment>,
+    names_due: Cell<Moment>,
     clock: Present,
 }
 
@@ -23,7 +29,8 @@ pub(super) struct Counted(Rc<Streams>);
 impl Streams {
     pub(super) fn new(clock: &Present) -> Rc<Streams> {
         let last_ended = Cell::new(clock.now());
-        Rc::new(Streams { open: Cell::new(0), begun: Cell::new(0), last_ended, clock: clock.clone() })
+        let names_due = Cell::new(clock.now());
+        Rc::new(Streams { open: Cell::new(0), begun: Cell::new(0), last_ended, names_due, clock: clock.clone() })
     }
 
     /// One more.
@@ -45,6 +52,18 @@ impl Streams {
     /// How long there has been none.
     pub(super) fn rested(&self, now: Moment) -> Duration {
         if self.open.get() > 0 { Duration::ZERO } else { now.since(self.last_ended.get()) }
+    }
+}
+
+impl Counted {
+    /// Whether its response shall leave the names of what differs each time in the table.
+    pub(super) fn leaves_names(&self) -> bool {
+        let now = self.0.clock.now();
+        let are_due = now >= self.0.names_due.get();
+        if are_due {
+            self.0.names_due.set(now + NAMES_EVERY);
+        }
+        are_due
     }
 }
 

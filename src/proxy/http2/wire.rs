@@ -28,9 +28,6 @@ const EARNED_BY_MESSAGE: u32 = 4;
 /// Streams that a client may reset at once, and how many more a second. Every one that it lets us finish earns another.
 const RESETS: Allowance = Allowance { most: 200, a_second: 20 };
 
-/// In so many responses a table of compression may have got other entries throughout.
-const NAMES_EVERY: u32 = 32;
-
 /// Bytes of several streams that leave together: two full frames of data, or many small ones.
 const GATHERED_MAX: usize = 36 * 1024;
 
@@ -94,8 +91,6 @@ pub(super) struct Tap {
     metrics: Shard,
     ledger: RefCell<Ledger>,
     withheld: RefCell<Vec<Withheld>>,
-    /// Responses so far.
-    responses: Cell<u32>,
     incoming: RefCell<Frames>,
     outgoing: RefCell<Frames>,
     /// Bytes that have come.
@@ -114,7 +109,6 @@ impl Tap {
             metrics: metrics.clone(),
             ledger: RefCell::default(),
             withheld: RefCell::default(),
-            responses: Cell::new(0),
             incoming: RefCell::new(if side == Side::Server { Frames::behind_preface() } else { Frames::new() }),
             outgoing: RefCell::new(if side == Side::Client { Frames::behind_preface() } else { Frames::new() }),
             received: Cell::new(0),
@@ -149,12 +143,6 @@ impl Tap {
     /// A stream came to its proper end.
     pub(super) fn finished(&self) {
         self.resets.borrow_mut().earn(1);
-    }
-
-    /// Whether this response shall leave the names of what differs each time in the table: others have pushed them out by now.
-    pub(super) fn names_are_due(&self) -> bool {
-        let nth = self.responses.replace(self.responses.get().wrapping_add(1));
-        nth.is_multiple_of(NAMES_EVERY)
     }
 
     /// A request has come through to us.
