@@ -27,6 +27,7 @@ use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use hyper::Request;
 use hyper::body::Bytes;
+use tokio::task::yield_now;
 
 pub use self::attendants::Attendants;
 pub use self::client_stream::ClientStream;
@@ -116,6 +117,7 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, unread: Vec<u8>, facts: F
         idle,
         streams,
         said_goodbye: false,
+        holds_back: false,
         ended: false,
         timed: 0,
     };
@@ -145,6 +147,8 @@ struct Served {
     idle: Duration,
     streams: Rc<Streams>,
     said_goodbye: bool,
+    /// What was written in the last turn has not been sent yet.
+    holds_back: bool,
     /// It was told to go.
     ended: bool,
     /// How many streams there had been when it last began to rest.
@@ -154,10 +158,20 @@ struct Served {
 impl Served {
     /// Begins what is asked for and sends what there is. Ready when the connection has ended, or has rested for too long.
     fn poll(&mut self, cx: &mut Context<'_>, open: &connections::Open) -> Poll<()> {
-        if self.poll_turn(cx, open).is_ready() || matches!(self.outlet.poll_flush(cx), Poll::Ready(Err(_))) {
+        self.outlet.begin_turn();
+        if self.poll_turn(cx, open).is_ready() {
             return Poll::Ready(());
         }
-        Poll::Pending
+        // As long as others are at it, too, what is written waits until the reactor was asked once more: more may leave with it.
+        self.holds_back = !self.holds_back && self.streams.open() > 0 && self.outlet.has_output();
+        if self.holds_back {
+            let _asked_again_behind_the_reactor = pin!(yield_now()).poll(cx);
+            return Poll::Pending;
+        }
+        match self.outlet.poll_flush(cx) {
+            Poll::Ready(Err(_)) => Poll::Ready(()),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        }
     }
 
     fn poll_turn(&mut self, cx: &mut Context<'_>, open: &connections::Open) -> Poll<()> {

@@ -226,6 +226,7 @@ impl Open {
         let Open { mut connection, outlet, tap } = self;
         let Some(mut pulse) = connection.ping_pong().map(|pings| Pulse::new(pings, &clock)) else { return };
         let ended = poll_fn(|cx| {
+            outlet.begin_turn();
             if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
                 return Poll::Ready(ended);
             }

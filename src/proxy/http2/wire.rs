@@ -280,7 +280,7 @@ impl Bucket {
 #[derive(Debug)]
 pub(super) struct Wire(Rc<RefCell<Line>>);
 
-/// The same connection, for whoever drives h2. From the first flush on, what h2 writes is gathered and leaves once per turn:
+/// The same connection, for whoever drives h2. From the first turn on, what h2 writes is gathered and leaves once per turn:
 /// by itself h2 would send each piece of data on its own, however many streams have some.
 #[derive(Debug)]
 pub(super) struct Outlet(Rc<RefCell<Line>>);
@@ -309,14 +309,24 @@ impl Wire {
 }
 
 impl Outlet {
+    /// To be called before h2 is driven.
+    pub(super) fn begin_turn(&self) {
+        let line = &mut *self.0.borrow_mut();
+        line.gathers = true;
+        line.is_drained = false;
+    }
+
+    /// Whether h2 has written something that was not sent.
+    pub(super) fn has_output(&self) -> bool {
+        !self.0.borrow().output.is_empty()
+    }
+
     /// Sends what h2 has written. To be called at the end of each turn.
     ///
     /// # Errors
     /// When the connection has failed.
     pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let line = &mut *self.0.borrow_mut();
-        line.gathers = true;
-        line.is_drained = false;
         if line.output.is_empty() { Poll::Ready(Ok(())) } else { line.poll_flush(cx) }
     }
 }
