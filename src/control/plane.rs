@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::control::event::{AppSettings, Event};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::moment::Moment;
+use crate::domain::pace::Pace;
 use crate::domain::protocol::envelope::{Incoming, Outgoing};
 use crate::domain::protocol::heartbeat::{Exited, Heartbeat, Shutdown};
 use crate::domain::protocol::life::RouterStart;
@@ -102,6 +103,11 @@ impl ControlPlane {
             handled_at: now,
             swept_at: now,
         }
+    }
+
+    /// The pace of all that is long.
+    pub fn pace(&mut self) -> &mut Pace {
+        self.table.pace()
     }
 
     /// It is `unix` (since 1970) now: messages may name such times.
@@ -217,6 +223,7 @@ impl ControlPlane {
 
     fn on_heartbeat(&mut self, payload: &[u8], now: Moment, effects: &mut Effects) -> Result<Heard, Rejection> {
         let heartbeat = Heartbeat::decode(payload)?;
+        self.pace().rest(); // to read it takes as long as to take it in
         let (heard, age) = self.table.heartbeat(&heartbeat, now, &mut effects.changes);
         effects.heartbeat_age = age;
         Ok(heard)

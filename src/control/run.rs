@@ -77,7 +77,11 @@ pub async fn run(plane: ControlPlane, ports: Ports, then: impl FnMut(Effects)) {
     let mut waiting = Vec::new();
     while !(bus.is_closed() && bus.is_empty() && events.is_closed() && events.is_empty()) {
         tokio::select! {
-            1.. = bus.recv_many(&mut from_bus, BATCH) => from_bus.drain(..).for_each(|event| task.take(event.into())),
+            1.. = bus.recv_many(&mut from_bus, BATCH) => {
+                // Whoever gives way to a busy worker gets little of their core: only while nothing piles up.
+                task.plane.pace().hurry(bus.len() > BATCH);
+                from_bus.drain(..).for_each(|event| task.take(event.into()));
+            }
             1.. = events.recv_many(&mut others, BATCH) => others.drain(..).for_each(|event| task.take(event)),
             1.. = happenings.recv_many(&mut about_apps, BATCH) => {
                 about_apps.drain(..).for_each(|happening| task.take(Event::App(happening)));
@@ -128,8 +132,7 @@ impl<F: FnMut(Effects)> Task<F> {
             self.count_message(subject, outcome, &payload, now);
         }
         self.apply(effects);
-        // Workers may share our core. A storm of reports must not make them wait for longer than one takes.
-        std::thread::yield_now();
+        self.plane.pace().rest();
     }
 
     fn apply(&mut self, mut effects: Effects) {

@@ -9,6 +9,7 @@ pub mod hash;
 pub mod identity;
 pub mod load;
 pub mod moment;
+pub mod pace;
 pub mod protocol;
 pub mod retry;
 pub mod table;

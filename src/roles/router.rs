@@ -23,6 +23,7 @@ use crate::control::plane::ControlPlane;
 use crate::control::run::{self as control, Ports as Joints};
 use crate::domain::dice::Dice;
 use crate::domain::hash::Keyed;
+use crate::domain::pace::Pace;
 use crate::domain::protocol::envelope::Outgoing;
 use crate::domain::protocol::rejection::Rejection;
 use crate::domain::retry::Budget;
@@ -193,6 +194,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let introduction = wiring::introduction(&config.table, http.iter().chain(&https));
     tracing::info!(id = introduction.id, ?http, ?https, %admin, workers = config.workers, "starting");
     let mut plane = ControlPlane::new(introduction, wiring::table(&config), secret, clock.now());
+    // Workers may share our core: a storm of reports shall not make them wait for all of it.
+    *plane.pace() = Pace::new(std::thread::yield_now);
     let _nothing_to_send = plane.handle(wiring::configured(&config)?, clock.now());
     let subjects: Vec<&str> = SUBJECTS.iter().copied().chain([plane.inbox()]).collect();
     let attached = bus::start(bus, &subjects, bus::Limits::default(), Dice::seeded(dice.bits()));

@@ -182,7 +182,8 @@ impl ControlPlane {
         }
         self.reported_at = now;
         let lives = self.apps.lives();
-        let reports = self.reporter.report(lives.all().iter(), now);
+        let pace = self.table.pace();
+        let reports = self.reporter.report(lives.all().iter().inspect(|_| pace.step()), now);
         lives.sweep();
         effects.outgoing.extend(reports.into_iter().map(|report| message(app::STATS, report)));
     }

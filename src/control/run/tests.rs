@@ -1,5 +1,7 @@
 //! The loop, joined to channels: everything waits for facts, nothing for time.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use bytes::Bytes;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinHandle;
@@ -7,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::control::event::AppSettings;
 use crate::domain::hash::Keyed;
+use crate::domain::pace::Pace;
 use crate::domain::protocol::envelope::Incoming;
 use crate::domain::protocol::life::RouterStart;
 use crate::domain::table::settings::{ConfiguredRoute, TableSettings};
@@ -22,6 +25,8 @@ struct Router {
     routes: Reader<Snapshot>,
     metrics: Arc<Metrics>,
     effects: Receiver<Effects>,
+    /// How often others were given way to.
+    rests: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
@@ -34,7 +39,10 @@ impl Router {
             register_interval: Duration::from_secs(20),
             prune_threshold: Duration::from_secs(120),
         };
-        let plane = ControlPlane::new(me, TableSettings::default(), 1, clock.now());
+        let mut plane = ControlPlane::new(me, TableSettings::default(), 1, clock.now());
+        let rests = Arc::new(AtomicUsize::new(0));
+        let counted = rests.clone();
+        *plane.pace() = Pace::new(move || _ = counted.fetch_add(1, Relaxed));
         let published = Published::new(Snapshot::empty(Keyed::new(1)));
         let metrics = Metrics::new(10);
         let (bus, bus_inbox) = channel(1000);
@@ -54,7 +62,7 @@ impl Router {
         };
         let then = move |effects| told.try_send(effects).expect("the test reads what it causes");
         let task = tokio::spawn(run(plane, ports, then));
-        Router { bus, events, caught_up, outgoing, routes: Reader::new(published), metrics, effects, task }
+        Router { bus, events, caught_up, outgoing, routes: Reader::new(published), metrics, effects, rests, task }
     }
 
     async fn say(&self, subject: &str, payload: String) {
@@ -65,6 +73,15 @@ impl Router {
 
     async fn register(&self, host: &str) {
         self.say("router.register", format!(r#"{{"host":"10.0.0.1","port":80,"uris":["{host}"]}}"#)).await;
+    }
+
+    /// Registers so many hosts while the loop does not run.
+    fn queue(&self, count: usize, host: impl Fn(usize) -> String) {
+        for n in 0..count {
+            let payload = format!(r#"{{"host":"10.0.0.1","port":80,"uris":["{}"]}}"#, host(n)).into();
+            let message = Incoming { subject: "router.register".to_owned(), payload, reply: None };
+            self.bus.try_send(BusEvent::Message(message)).expect("there is room");
+        }
     }
 
     async fn until_found(&mut self, host: &str) {
@@ -96,13 +113,21 @@ async fn whoever_asks_hears_when_all_that_was_queued_is_published() {
         // All in one go: the loop does not run meanwhile, and asks its channels in any order.
         let (answer, answered) = oneshot::channel();
         router.caught_up.try_send(answer).expect("there is room");
-        for n in 0..900 {
-            let payload = format!(r#"{{"host":"10.0.0.1","port":80,"uris":["a{n}.round-{round}.test"]}}"#).into();
-            let message = Incoming { subject: "router.register".to_owned(), payload, reply: None };
-            router.bus.try_send(BusEvent::Message(message)).expect("there is room");
-        }
+        router.queue(900, |n| format!("a{n}.round-{round}.test"));
         answered.await.expect("the loop runs");
         assert_eq!(router.routes.latest().routes(), 900 * (round + 1));
+    }
+}
+
+#[tokio::test]
+async fn others_are_given_way_to_while_little_waits() {
+    let mut router = Router::start();
+    for (messages, rests) in [(100, 100..150), (900, BATCH..600)] {
+        // All in one go: of many, all but the last two batches hurry.
+        router.queue(messages, |n| format!("a{n}.of-{messages}.test"));
+        router.until_found(&format!("a{}.of-{messages}.test", messages - 1)).await;
+        let counted = router.rests.swap(0, Relaxed);
+        assert!(rests.contains(&counted), "{counted} rests for {messages} messages");
     }
 }
 

@@ -71,6 +71,7 @@ impl RouteTable {
         agent.beat = agent.beat.wrapping_add(1).max(1);
         for entry in &beat.entries {
             self.entry(no, beat, entry, now, changes);
+            self.pace.step();
         }
         if is_new_life || (beat.complete && beat.seq.is_some()) {
             self.remove_left_out(no, now, changes);

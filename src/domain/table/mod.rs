@@ -41,6 +41,7 @@ use super::endpoint::{Endpoint, Facts};
 use super::hash::Keyed;
 use super::identity::{AgentId, AppId};
 use super::moment::Moment;
+use super::pace::Pace;
 use super::protocol::register::Registration;
 use super::protocol::route_uri::RouteUri;
 use super::wake::LiveApps;
@@ -149,6 +150,7 @@ pub struct RouteTable {
     never_published: bool,
     root_path: Arc<str>,
     no_settings: Arc<RouteSettings>,
+    pace: Pace,
 }
 
 impl RouteTable {
@@ -185,7 +187,13 @@ impl RouteTable {
             root_path: "/".into(),
             no_settings: Arc::default(),
             hasher,
+            pace: Pace::default(),
         }
+    }
+
+    /// The pace of whatever is long: heartbeats, snapshots, sweeps, pruning.
+    pub fn pace(&mut self) -> &mut Pace {
+        &mut self.pace
     }
 
     /// An instance serves routes (still). One that is known keeps its in-flight count and its health.
@@ -302,6 +310,7 @@ impl RouteTable {
                     Due::Route(no) => self.prune_route(no, bucket, now),
                 };
                 put_off.extend(later.map(|later| (later, due)));
+                self.pace.step();
             }
         }
         for (bucket, due) in put_off {

@@ -20,6 +20,7 @@ impl RouteTable {
         let changed = !self.dirty.is_empty() || self.never_published;
         for no in std::mem::take(&mut self.dirty) {
             self.rebuild(no, now);
+            self.pace.step();
         }
         let mut reported = std::mem::take(&mut self.reported);
         for no in reported.drain(..) {
@@ -28,6 +29,7 @@ impl RouteTable {
                 score::recompute(pool, &self.settings.score, now);
             }
             self.routes[no].reported = false;
+            self.pace.step();
         }
         self.reported = reported; // empty, with its room
         self.never_published = false;
@@ -45,6 +47,7 @@ impl RouteTable {
             if let Some(pool) = &route.pool {
                 score::recompute(pool, &self.settings.score, now);
             }
+            self.pace.step();
         }
         self.swept += step;
         if self.swept >= bound {
