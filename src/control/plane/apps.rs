@@ -90,7 +90,7 @@ impl ControlPlane {
         match &effect {
             Effect::Asleep(Sleep { app, uris, .. }) => self.table.sleep(app, uris, now),
             Effect::Awake { app, .. } => self.table.wake(app, now),
-            Effect::Forgotten { app, .. } => self.table.forget(app, now),
+            Effect::Forgotten { app, .. } => self.table.forget(app, now, &mut effects.changes),
             Effect::Ask(_)
             | Effect::Failed { .. }
             | Effect::GaveUp { .. }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Changes, RouteTable};
+use super::{Changes, Departure, RouteTable};
 use crate::domain::balance::live::State;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::identity::AppId;
@@ -49,8 +49,13 @@ impl RouteTable {
         }
     }
 
-    /// A sleeping app is no more: routes that were kept for it are forgotten at once, unless somebody else serves them.
-    pub fn forget(&mut self, app: &AppId, now: Moment) {
+    /// A sleeping app is no more: routes that were kept for it are forgotten at once, unless somebody else serves them. Those
+    /// of its instances whose leases have not run out yet were stopped, or never answered: they go with it.
+    pub fn forget(&mut self, app: &AppId, now: Moment, changes: &mut Changes) {
+        let instances: Vec<u32> = self.instances_in(app).collect();
+        for no in instances {
+            self.remove_instance(no, Departure::Unregistered, now, changes);
+        }
         self.let_go(app, true, now);
     }
 

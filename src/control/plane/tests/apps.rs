@@ -108,6 +108,18 @@ fn a_forgotten_app_is_not_found_at_once() {
 }
 
 #[test]
+fn instances_of_a_forgotten_app_that_were_not_heard_of_go_with_it() {
+    let mut world = World::asleep();
+    world.message("router.register", NEW);
+    let effects = world.message("app.forget", r#"{"app":"shop"}"#);
+    assert_eq!(effects.changes.left.len(), 2, "one that was stopped and one that did not answer yet");
+    world.check("/", "nothing");
+    world.check("/api", "nothing");
+    world.message("router.register", NEW);
+    world.check("/", "10.0.0.2:80"); // it is alive after all
+}
+
+#[test]
 fn a_route_that_somebody_else_serves_does_not_wait() {
     let mut world = World::asleep();
     world.message("router.register", r#"{"host":"10.0.0.9","port":80,"uris":["shop.test"],"app":"other"}"#);
