@@ -239,7 +239,12 @@ impl Head {
     }
 
     /// Whether the comma-separated values of that name contain the token, in any case.
+    #[inline]
     pub fn lists(&self, name: Name, token: &str) -> bool {
+        self.has(name) && self.has_listed(name, token)
+    }
+
+    fn has_listed(&self, name: Name, token: &str) -> bool {
         self.values(name).any(|value| tokens(value).any(|listed| listed.eq_ignore_ascii_case(token.as_bytes())))
     }
 

@@ -97,6 +97,7 @@ struct Told<'a> {
 }
 
 impl<'a> Told<'a> {
+    #[inline(always)] // made where it stays
     fn begin(worker: &'a Worker, client: &'a mut Client, request: &'a mut Head) -> Told<'a> {
         worker.metrics.request_started();
         let counted = client.counts();
@@ -725,6 +726,7 @@ pub fn count(pool: &Pool, status: u16) {
 }
 
 impl Trip {
+    #[inline(always)] // as `Told::begin`
     fn begin(worker: &Worker) -> Trip {
         Trip {
             started: worker.now(),

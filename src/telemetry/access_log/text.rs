@@ -19,18 +19,20 @@ fn is_unsafe(c: char) -> bool {
 }
 
 /// Whether all bytes stand for themselves in both layouts: printable ASCII but quotes and backslash.
+#[inline]
 pub(super) fn all_plain(bytes: &[u8]) -> bool {
     // No early exit, since nearly all values are plain, and blocks that overlap instead of a rest: this way it takes a few
     // instructions for every block.
-    fn are_plain(block: &[u8]) -> bool {
+    fn are_plain<const N: usize>(block: &[u8; N]) -> bool {
         block.iter().fold(true, |plain, byte| plain & (0x20..0x7f).contains(byte) & (*byte != b'"') & (*byte != b'\\'))
     }
-    match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>(), bytes.last_chunk::<16>()) {
-        (_, _, Some(last)) => {
-            bytes.as_chunks::<16>().0.iter().fold(are_plain(last), |plain, block| plain & are_plain(block))
-        }
-        (Some(first), Some(last), None) => are_plain(first) & are_plain(last),
-        _ => are_plain(bytes),
+    if let Some(last) = bytes.last_chunk::<16>() {
+        return bytes.as_chunks::<16>().0.iter().fold(are_plain(last), |plain, block| plain & are_plain(block));
+    }
+    match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>(), bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        (Some(first), Some(last), ..) => are_plain(first) & are_plain(last),
+        (.., Some(first), Some(last)) => are_plain(first) & are_plain(last),
+        _ => bytes.iter().all(|byte| are_plain(&[*byte])),
     }
 }
 
@@ -120,11 +122,21 @@ fn push_x_escape(byte: u8, out: &mut Vec<u8>) {
 }
 
 /// A number in decimal.
+#[inline]
 pub(super) fn push_number(number: u64, out: &mut Vec<u8>) {
+    if number < 10 {
+        out.push(b'0' + number as u8);
+    } else {
+        push_digits(number, out);
+    }
+}
+
+fn push_digits(number: u64, out: &mut Vec<u8>) {
     match number {
-        0..10 => push_padded::<1>(number, out),
-        10..100 => push_padded::<2>(number, out),
+        0..100 => push_padded::<2>(number, out),
         100..1_000 => push_padded::<3>(number, out),
+        1_000..10_000 => push_padded::<4>(number, out),
+        10_000..100_000 => push_padded::<5>(number, out),
         _ => push_large(number, out),
     }
 }
