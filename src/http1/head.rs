@@ -530,7 +530,7 @@ impl Head {
     }
 
     /// At least as many bytes as it takes when written, give or take removed fields.
-    pub(super) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.start.len() + self.bytes.len() + 2 * self.fields.len() + 32
     }
 

@@ -129,7 +129,9 @@ impl ClientStream {
         let Answer::Expected(answer) = &mut self.answer else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        let mut response = heads::as_response(head, self.counted.leaves_names()).map_err(io::Error::other)?;
+        let names = self.counted.leaves_names();
+        let said = heads::as_response(head, names, &mut self.counted.last_response());
+        let mut response = said.map_err(io::Error::other)?;
         if self.extended && (200..=299).contains(&head.status()) {
             *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
         }

@@ -9,6 +9,7 @@ use hyper::http::request::Parts;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper::{HeaderMap, Request, Response, StatusCode, Uri};
 
+use crate::http1::head::Field;
 use crate::http1::{Framing, Head, Limits, Method, Name, NameSet, Refusal, check_request, framing};
 
 /// What HTTP/2 says otherwise.
@@ -194,15 +195,15 @@ pub(super) fn as_request(head: &Head, secure: bool, protocol: Option<&str>) -> R
 }
 
 /// The response of HTTP/2 that says the same as `head`. A switch of protocols is a success there. `names`: for the names
-/// of what differs each time to be remembered.
+/// of what differs each time to be remembered. `last`: of the same connection.
 ///
 /// # Errors
 /// What of it cannot be said so.
-pub(super) fn as_response(head: &Head, names: bool) -> Result<Response<()>, hyper::http::Error> {
+pub(super) fn as_response(head: &Head, names: bool, last: &mut Last) -> Result<Response<()>, hyper::http::Error> {
     let switches = head.status() == 101;
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(if switches { 200 } else { head.status() })?;
-    *response.headers_mut() = fields(head, names)?;
+    *response.headers_mut() = last.fields_of(head, names)?;
     if switches {
         response.headers_mut().remove("sec-websocket-accept");
     }
@@ -215,10 +216,7 @@ pub(super) fn as_response(head: &Head, names: bool) -> Result<Response<()>, hype
 /// What of them cannot be said in HTTP/2.
 pub(super) fn fields(head: &Head, names: bool) -> Result<HeaderMap, hyper::http::Error> {
     let mut map = HeaderMap::with_capacity(head.fields().len());
-    for field in head.fields().filter(|field| !OF_CONNECTION.contains(field.known)) {
-        if field.known == Name::Te && !field.value.eq_ignore_ascii_case(b"trailers") {
-            continue;
-        }
+    for field in said(head) {
         let mut value = HeaderValue::from_bytes(field.value)?;
         value.set_sensitive(!names && ONCE.contains(field.known));
         let name = match field.known {
@@ -230,6 +228,65 @@ pub(super) fn fields(head: &Head, names: bool) -> Result<HeaderMap, hyper::http:
     Ok(map)
 }
 
+/// What is said in HTTP/2, too.
+fn said(head: &Head) -> impl Iterator<Item = Field<'_>> {
+    head.fields().filter(|field| match field.known {
+        Name::Te => field.value.eq_ignore_ascii_case(b"trailers"),
+        known => !OF_CONNECTION.contains(known),
+    })
+}
+
+/// Heads of responses up to this size in bytes are remembered.
+const REMEMBERED_BYTES_MAX: usize = 4 * 1024;
+
+/// The fields of a connection's last response, but what differs each time. Most responses have the same ones again, and to
+/// share them costs a fifth of making them.
+#[derive(Debug, Default)]
+pub(super) struct Last(HeaderMap);
+
+impl Last {
+    /// See [`fields`].
+    fn fields_of(&mut self, head: &Head, names: bool) -> Result<HeaderMap, hyper::http::Error> {
+        if head.size() > REMEMBERED_BYTES_MAX {
+            return fields(head, names);
+        }
+        if !self.follow(head)? {
+            self.0 = fields(head, names)?;
+            // A name that comes again behind others has moved to its first place.
+            if !self.follow(head)? {
+                return Ok(std::mem::take(&mut self.0));
+            }
+        }
+        let mut map = self.0.clone();
+        for ((_, value), field) in map.iter_mut().zip(said(head)) {
+            if ONCE.contains(field.known) {
+                *value = HeaderValue::from_bytes(field.value)?;
+                value.set_sensitive(!names);
+            }
+        }
+        Ok(map)
+    }
+
+    /// Takes over what `head` says, if it has the same names in the same order.
+    fn follow(&mut self, head: &Head) -> Result<bool, hyper::http::Error> {
+        for ((name, value), field) in self.0.iter_mut().zip(said(head)) {
+            let is_same = match field.known {
+                Name::Other => field.name.eq_ignore_ascii_case(name.as_str().as_bytes()),
+                known => *name == KNOWN[known as usize],
+            };
+            if !is_same {
+                return Ok(false);
+            }
+            if ONCE.contains(field.known) {
+                *value = HeaderValue::from_static("");
+            } else if field.value != value.as_bytes() {
+                *value = HeaderValue::from_bytes(field.value)?;
+            }
+        }
+        Ok(self.0.len() == said(head).count())
+    }
+}
+
 /// The names that are known, as http has them; the first stands for all others.
 static KNOWN: LazyLock<Vec<HeaderName>> = LazyLock::new(|| {
     // Names that live for ever are not counted by those who have them.
@@ -237,3 +294,45 @@ static KNOWN: LazyLock<Vec<HeaderName>> = LazyLock::new(|| {
     let others = HeaderName::from_static("other");
     std::iter::once(others).chain(Name::ALL[1..].iter().map(name)).collect()
 });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(fields: &[(&str, &str)]) -> Head {
+        let mut head = Head::new();
+        head.set_status(200, b"OK").expect("a status");
+        fields.iter().for_each(|(name, value)| head.push(name, value.as_bytes()).expect("a field"));
+        head
+    }
+
+    #[test]
+    fn a_response_says_the_same_whatever_went_before_it() {
+        let long = "x".repeat(2 * REMEMBERED_BYTES_MAX);
+        let heads = [
+            head(&[("Server", "app"), ("X-Any", "1"), ("X-Vcap-Request-Id", "a")]),
+            head(&[("Server", "app"), ("X-Any", "2"), ("X-Vcap-Request-Id", "b")]),
+            head(&[("server", "app"), ("x-any", "2"), ("x-vcap-request-id", "c"), ("Connection", "close")]),
+            head(&[("Server", "app"), ("X-Other", "2"), ("X-Vcap-Request-Id", "d")]),
+            head(&[("Server", "app"), ("X-Any", "2")]),
+            head(&[("X-Vcap-Request-Id", "e"), ("Server", "app")]),
+            head(&[("Set-Cookie", "a"), ("Server", "app"), ("Set-Cookie", "b")]),
+            head(&[("Set-Cookie", "a"), ("Set-Cookie", "b"), ("Server", "app"), ("X-Vcap-Request-Id", "f")]),
+            head(&[("Set-Cookie", "a"), ("Set-Cookie", "c"), ("Server", "app"), ("X-Vcap-Request-Id", "g")]),
+            head(&[("Server", &long), ("X-Vcap-Request-Id", "h")]),
+            head(&[]),
+        ];
+        for (before, names) in heads.iter().flat_map(|head| [(head, true), (head, false)]) {
+            for after in &heads {
+                let mut last = Last::default();
+                for head in [before, after, after] {
+                    let response = as_response(head, names, &mut last).expect("it can be said");
+                    assert_eq!(*response.headers(), fields(head, names).expect("it can be said"));
+                    for (name, value) in response.headers() {
+                        assert_eq!(value.is_sensitive(), name == "x-vcap-request-id" && !names, "{name}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,9 +1,10 @@
 //! The streams that a connection is at.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::heads::Last;
 use crate::domain::moment::Moment;
 use crate::runtime::clock::Present;
 
@@ -19,6 +20,7 @@ pub(super) struct Streams {
     begun: Cell<u64>,
     last_ended: Cell<Moment>,
     names_due: Cell<Moment>,
+    last_response: RefCell<Last>,
     clock: Present,
 }
 
@@ -30,7 +32,14 @@ impl Streams {
     pub(super) fn new(clock: &Present) -> Rc<Streams> {
         let last_ended = Cell::new(clock.now());
         let names_due = Cell::new(clock.now());
-        Rc::new(Streams { open: Cell::new(0), begun: Cell::new(0), last_ended, names_due, clock: clock.clone() })
+        Rc::new(Streams {
+            open: Cell::new(0),
+            begun: Cell::new(0),
+            last_ended,
+            names_due,
+            last_response: RefCell::default(),
+            clock: clock.clone(),
+        })
     }
 
     /// One more.
@@ -56,6 +65,11 @@ impl Streams {
 }
 
 impl Counted {
+    /// What the responses of its connection have in common.
+    pub(super) fn last_response(&self) -> RefMut<'_, Last> {
+        self.0.last_response.borrow_mut()
+    }
+
     /// Whether its response shall leave the names of what differs each time in the table.
     pub(super) fn leaves_names(&self) -> bool {
         let now = self.0.clock.now();
