@@ -347,3 +347,41 @@ impl Patience {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::pin::pin;
+
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::task::coop::consume_budget;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_had_spent_its_budget_hears_what_comes_later() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let ours = TcpStream::connect(address).await.expect("it listens");
+        let (theirs, _) = listener.accept().await.expect("somebody has connected");
+        let mut theirs = theirs.into_std().expect("the reactor lets go of it");
+        let mut link = Link::new(Stream::Plain(ours), address, &BufferPool::default());
+        let mut polls = 0;
+        let filling = poll_fn(|cx| {
+            polls += 1;
+            while polls == 1 && pin!(consume_budget()).poll(cx).is_ready() {}
+            let filled = link.poll_fill(cx);
+            if polls == 2 {
+                assert!(filled.is_pending(), "nothing has come");
+                theirs.write_all(b"x").expect("it listens");
+            }
+            filled
+        });
+        tokio::select! {
+            biased; // who is woken by the clock alone has not heard
+            () = sleep(Duration::from_secs(60)) => panic!("it does not hear of it"),
+            filled = filling => assert_eq!(filled.expect("the connection is well"), 1),
+        }
+    }
+}
