@@ -222,8 +222,7 @@ impl ControlPlane {
     }
 
     fn on_heartbeat(&mut self, payload: &[u8], now: Moment, effects: &mut Effects) -> Result<Heard, Rejection> {
-        let heartbeat = Heartbeat::decode(payload)?;
-        self.pace().rest(); // to read it takes as long as to take it in
+        let heartbeat = Heartbeat::decode_in_strides(payload, self.pace())?;
         let (heard, age) = self.table.heartbeat(&heartbeat, now, &mut effects.changes);
         effects.heartbeat_age = age;
         Ok(heard)

@@ -2,6 +2,8 @@
 
 mod apps;
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use bytes::Bytes;
 
 use super::*;
@@ -111,6 +113,40 @@ fn how_old_a_heartbeat_had_become_and_when_an_instance_changed_is_told() {
     let payload = r#"{"host":"a","port":80,"uris":["shop.test"],"endpoint_updated_at_ns":123}"#;
     assert_eq!(world.message("router.register", payload).registered, Some(123));
     assert_eq!(world.message("router.register", payload).registered, None, "a refresh is no news");
+}
+
+#[test]
+fn whatever_is_long_goes_on_in_strides() {
+    const INSTANCES: usize = 160;
+    const STRIDES: usize = 10;
+    let mut world = World::new();
+    world.handle(Event::Connected);
+    let rests = Arc::new(AtomicUsize::new(0));
+    let counted = rests.clone();
+    *world.plane.pace() = Pace::new(move || _ = counted.fetch_add(1, Relaxed));
+    let rests = || rests.swap(0, Relaxed);
+    let droplet = |n| {
+        format!(
+            r#"{{"droplet":"{n}","instance":"{n}","port":{n},"uris":["a{n}.test"],"load":{{"cpu":0.1,"mem":0.1}}}}"#
+        )
+    };
+    let droplets: Vec<String> = (1..=INSTANCES).map(droplet).collect();
+    let beat = format!(r#"{{"dea":"d","interval_ms":5000,"host":{{"ip":"a"}},"droplets":[{}]}}"#, droplets.join(","));
+    let incoming = Incoming { subject: "dea.heartbeat".into(), payload: beat.into(), reply: None };
+
+    world.plane.handle(Event::Message(incoming), world.now);
+    assert_eq!(rests(), 1 + 2 * STRIDES, "read, looked through and taken in");
+    world.plane.snapshot(world.now);
+    assert_eq!(rests(), 2 * STRIDES, "pools and weights");
+    world.wait(14);
+    assert_eq!(
+        rests(),
+        (14 * INSTANCES / 16 + INSTANCES) / 16,
+        "a sixteenth of all routes a second, and all apps once"
+    );
+    world.wait(2);
+    assert!(rests() >= 2 * STRIDES, "pruned and published");
+    assert_eq!(world.snapshot.endpoints(), 0);
 }
 
 #[test]

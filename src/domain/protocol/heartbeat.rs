@@ -16,6 +16,7 @@ use super::wire::{self, Text, WireTags, WireUsage};
 use crate::domain::endpoint::{Facts, Protocol};
 use crate::domain::identity::{AgentId, AppId, InstanceId};
 use crate::domain::load::Usage;
+use crate::domain::pace::Pace;
 
 /// The schema from which on a heartbeat lists all instances of its agent.
 const COMPLETE_SINCE: i64 = 2;
@@ -189,7 +190,16 @@ impl Heartbeat {
     /// # Errors
     /// The message is refused whole for the first mistake found.
     pub fn decode(payload: &[u8]) -> Result<Heartbeat, Rejection> {
+        Heartbeat::decode_in_strides(payload, &mut Pace::default())
+    }
+
+    /// The same at a pace.
+    ///
+    /// # Errors
+    /// As those of [`Heartbeat::decode`].
+    pub fn decode_in_strides(payload: &[u8], pace: &mut Pace) -> Result<Heartbeat, Rejection> {
         let wire: Wire = wire::read(payload)?;
+        pace.rest();
         let agent = agent(&wire.dea)?;
         let host = wire.host.unwrap_or_default();
         let droplets = wire.droplets.unwrap_or_default();
@@ -209,7 +219,8 @@ impl Heartbeat {
             load: wire::usage("host", &host.load)?,
             entries: Vec::new(),
         };
-        heartbeat.entries = droplets.iter().map(|droplet| heartbeat.entry(droplet)).collect::<Result<_, _>>()?;
+        let entries = droplets.iter().inspect(|_| pace.step()).map(|droplet| heartbeat.entry(droplet));
+        heartbeat.entries = entries.collect::<Result<_, _>>()?;
         Ok(heartbeat)
     }
 
