@@ -249,11 +249,6 @@ fn frames() -> Vec<Case> {
         Case("9113 6.7: a ping for a stream", frame(PING, 0, 1, [0; 8]), GoAway(PROTOCOL_ERROR)),
         Case("9113 6.7: an answer to a ping that nobody sent", frame(PING, ACK, 0, [7; 8]), Nothing),
         Case("9113 6.8: a goodbye for a stream", frame(GOAWAY, 0, 1, [0; 8]), GoAway(PROTOCOL_ERROR)),
-        Case(
-            "9113 6.8: a goodbye of a client that goes on with what it began",
-            [post(1), frame(GOAWAY, 0, 0, [0; 8]), frame(DATA, 1, 1, "x")].concat(),
-            Status(1, 200),
-        ),
         Case("9113 6.9: a window that opens by nothing", window(0, 0), GoAway(PROTOCOL_ERROR)),
         Case(
             "9113 6.9: a stream's window that opens by nothing",
