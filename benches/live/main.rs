@@ -27,8 +27,6 @@ use tokio::task::spawn_local;
 use weighbridge::domain::dice::Dice;
 
 const STRATEGIES: [&str; 3] = ["adaptive", "p2c", "round-robin"];
-const ROUNDS: usize = 5;
-const ROUND: Duration = Duration::from_secs(3);
 /// Answers that are still due after a round may take so long.
 const PATIENCE: Duration = Duration::from_secs(70);
 /// Mean service time of a healthy instance, in microseconds.
@@ -44,6 +42,8 @@ struct Scenario {
     hogs: usize,
     /// Requests per second.
     rate: f64,
+    /// How often every strategy has its turn, and for how long.
+    rounds: (usize, Duration),
 }
 
 fn scenarios() -> [Scenario; 3] {
@@ -51,6 +51,7 @@ fn scenarios() -> [Scenario; 3] {
     // Of what four healthy instances can do.
     let rate = |utilisation: f64| utilisation * 4.0 * 1e6 / SERVICE as f64;
     let burns = Service::Burns(instance::turns_per_millisecond());
+    let rounds = (5, Duration::from_secs(3));
     [
         Scenario {
             name: "one of four instances takes eight times as long (65 % of the capacity asked for)",
@@ -58,6 +59,7 @@ fn scenarios() -> [Scenario; 3] {
             instances: [healthy, healthy, healthy, Service::Takes(8 * SERVICE)],
             hogs: 0,
             rate: rate(0.65),
+            rounds,
         },
         Scenario {
             name: "one of four instances answers 503 at once (50 %)",
@@ -65,6 +67,7 @@ fn scenarios() -> [Scenario; 3] {
             instances: [healthy, healthy, healthy, Service::Refuses],
             hogs: 0,
             rate: rate(0.5),
+            rounds,
         },
         Scenario {
             name: "two hogs on one of two cores with two instances each (1 ms of CPU a request, 500 a second)",
@@ -72,6 +75,8 @@ fn scenarios() -> [Scenario; 3] {
             instances: [burns; 4],
             hogs: 2,
             rate: 500.0,
+            // The differences are smaller than those between rounds, and heartbeats come once a second.
+            rounds: (9, Duration::from_secs(6)),
         },
     ]
 }
@@ -145,7 +150,7 @@ async fn live(scenario: &Scenario) -> io::Result<[Vec<Seen>; 3]> {
     let burns = matches!(scenario.instances[0], Service::Burns(_));
     let agents = burns.then(|| spawn_local(agent::report(router.admin, known.clone(), app.clone())));
     let mut rounds: [Vec<Seen>; 3] = Default::default();
-    for round in 0..ROUNDS {
+    for round in 0..scenario.rounds.0 {
         for turn in 0..STRATEGIES.len() {
             let at = (turn + round) % STRATEGIES.len();
             // Every round begins without anything learnt.
@@ -154,7 +159,7 @@ async fn live(scenario: &Scenario) -> io::Result<[Vec<Seen>; 3]> {
                 agent::register(router.admin, &name, STRATEGIES[at], instance).await?;
             }
             app.replace(name.clone());
-            rounds[at].push(ask(router.http, &format!("{name}.test"), scenario.rate, round as u64).await?);
+            rounds[at].push(ask(router.http, &format!("{name}.test"), scenario, round as u64).await?);
         }
     }
     if let Some(agents) = agents {
@@ -183,7 +188,7 @@ fn start_instance(core: usize, service: Service) -> io::Result<(Process, u16)> {
 }
 
 /// Requests at random times, whether or not those before have been answered.
-async fn ask(http: SocketAddr, host: &str, rate: f64, seed: u64) -> io::Result<Seen> {
+async fn ask(http: SocketAddr, host: &str, scenario: &Scenario, seed: u64) -> io::Result<Seen> {
     let mut check = router::connect(http).await?;
     while router::get(&mut check, host).await? == 404 {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -193,7 +198,7 @@ async fn ask(http: SocketAddr, host: &str, rate: f64, seed: u64) -> io::Result<S
     let mut dice = Dice::seeded(1000 + seed);
     let (begun, mut next) = (Instant::now(), Duration::ZERO);
     let mut tasks = Vec::new();
-    while next < ROUND {
+    while next < scenario.rounds.1 {
         tokio::time::sleep_until((begun + next).into()).await;
         let (idle, seen, host, due) = (idle.clone(), seen.clone(), host.to_owned(), begun + next);
         tasks.push(spawn_local(async move {
@@ -207,7 +212,7 @@ async fn ask(http: SocketAddr, host: &str, rate: f64, seed: u64) -> io::Result<S
             idle.borrow_mut().extend(connection.is_ready().then_some(connection));
             Ok::<(), io::Error>(())
         }));
-        next += Duration::from_secs_f64(-(1.0 - dice.share()).ln() / rate);
+        next += Duration::from_secs_f64(-(1.0 - dice.share()).ln() / scenario.rate);
     }
     for task in tasks {
         let over = tokio::time::timeout(PATIENCE, task).await;
@@ -223,23 +228,31 @@ async fn ask(http: SocketAddr, host: &str, rate: f64, seed: u64) -> io::Result<S
 
 fn print(scenario: &Scenario, rounds: &[Vec<Seen>; 3]) {
     println!("\n#### Live: {}\n", scenario.name);
-    println!("| strategy | p50 ms | p99 ms | failed % | p99 / p2c | p99 / round-robin |\n|---|--:|--:|--:|--:|--:|");
+    println!("| strategy | p50 ms | p99 ms | failed % | p99 / p2c | p99 / round-robin | lowest and highest |");
+    println!("|---|--:|--:|--:|--:|--:|--:|");
     for (strategy, seen) in STRATEGIES.iter().zip(rounds) {
         let of = |figure: fn(&Seen) -> f64| median(seen.iter().map(figure));
         let failed = seen.iter().map(|seen| seen.failed_percent).sum::<f64>() / seen.len() as f64;
         println!(
-            "| {strategy} | {:.1} | {:.1} | {failed:.2} | {:.2} | {:.2} |",
+            "| {strategy} | {:.1} | {:.1} | {failed:.2} | {:.2} | {:.2} | {:.2} … {:.2} |",
             of(|seen| seen.p50),
             of(|seen| seen.p99),
             against(seen, &rounds[1]),
-            against(seen, &rounds[2])
+            against(seen, &rounds[2]),
+            ratios(seen, &rounds[2]).fold(f64::INFINITY, f64::min),
+            ratios(seen, &rounds[2]).fold(0.0, f64::max),
         );
     }
 }
 
-/// The p99 of one strategy against another's, round by round, in the middle.
+/// The p99 of one strategy against another's, in the middle of all rounds.
 fn against(ours: &[Seen], others: &[Seen]) -> f64 {
-    median(ours.iter().zip(others).map(|(ours, other)| ours.p99 / other.p99))
+    median(ratios(ours, others))
+}
+
+/// The same round by round.
+fn ratios(ours: &[Seen], others: &[Seen]) -> impl Iterator<Item = f64> {
+    ours.iter().zip(others).map(|(ours, other)| ours.p99 / other.p99)
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
