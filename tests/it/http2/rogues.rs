@@ -1,4 +1,5 @@
-//! Instances that flood the router with frames: they lose their connection, and others answer.
+//! Instances that flood the router with frames: they lose their connection, and others answer. And instances whose answers are
+//! none: RFC 9113 section 8 from the other side.
 
 use std::net::SocketAddr;
 
@@ -102,4 +103,87 @@ async fn data_without_data() {
 #[tokio::test]
 async fn heads_without_an_end() {
     check(|nth| if nth == 0 { frame(HEADERS, 0, 1, [0x88]) } else { frame(CONTINUATION, 0, 1, []) }).await;
+}
+
+/// What a client of HTTP/1.1 gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gets {
+    /// A whole answer with this status.
+    Status(u16),
+    /// The head of an answer that does not end as it should.
+    Cut,
+}
+use Gets::{Cut, Status};
+
+const ENDS: u8 = END_STREAM | END_HEADERS;
+
+fn head(flags: u8, fields: &[(&str, &str)]) -> Vec<u8> {
+    frame(HEADERS, flags, 1, block(fields))
+}
+
+/// A head with these fields besides its status, and nothing behind it.
+fn only(more: &[(&str, &str)]) -> Vec<u8> {
+    head(ENDS, &[&[(":status", "200")], more].concat())
+}
+
+/// A head with these fields besides its status, and this behind it.
+fn with(more: &[(&str, &str)], rest: &[Vec<u8>]) -> Vec<u8> {
+    [&[head(END_HEADERS, &[&[(":status", "200")], more].concat())], rest].concat().concat()
+}
+
+fn data(flags: u8, text: &str) -> Vec<u8> {
+    frame(DATA, flags, 1, text)
+}
+
+fn answers() -> Vec<(&'static str, Vec<u8>, Gets)> {
+    let trailing = |fields: &[(&str, &str)]| with(&[], &[data(0, "ok"), head(ENDS, fields)]);
+    vec![
+        ("8.1: an answer", with(&[], &[data(END_STREAM, "ok")]), Status(200)),
+        ("8.1: an interim one before it", [head(END_HEADERS, &[(":status", "103")]), only(&[])].concat(), Status(200)),
+        ("8.1: an interim one and then nothing", head(ENDS, &[(":status", "103")]), Status(502)),
+        ("8.1: data before a head", data(END_STREAM, "ok"), Status(502)),
+        ("8.2: a name in upper case", only(&[("X-Loud", "1")]), Status(502)),
+        ("8.2.1: a value with a line break", only(&[("x", "1\r\nset-cookie: a=b")]), Status(502)),
+        ("8.2.1: a value with NUL", only(&[("x", "1\0")]), Status(502)),
+        ("8.2.1: a value that begins with a space", only(&[("x", " 1")]), Status(502)),
+        ("8.2.2: Connection", only(&[("connection", "close")]), Status(502)),
+        ("8.2.2: Transfer-Encoding", only(&[("transfer-encoding", "chunked")]), Status(502)),
+        ("8.2.2: Upgrade", only(&[("upgrade", "h2c")]), Status(502)),
+        // Both should be refused, but the library takes them away before anybody sees them; so they go nowhere.
+        ("8.3: a pseudo field of requests", only(&[(":path", "/")]), Status(200)),
+        ("8.1: a pseudo field in trailers", trailing(&[(":status", "200")]), Status(200)),
+        ("8.3: an unknown pseudo field", only(&[(":x", "1")]), Status(502)),
+        ("8.3.2: no status", head(ENDS, &[("x", "1")]), Status(502)),
+        ("8.3.2: two statuses", only(&[(":status", "200")]), Status(502)),
+        ("8.3.2: a status of two digits", head(ENDS, &[(":status", "20")]), Status(502)),
+        ("8.6: a switch of protocols", head(ENDS, &[(":status", "101")]), Status(502)),
+        ("8.1.1: a length that is no number", only(&[("content-length", "+0")]), Status(502)),
+        ("8.1.1: two lengths", only(&[("content-length", "0"), ("content-length", "0")]), Status(502)),
+        ("8.1.1: less data than announced", with(&[("content-length", "3")], &[data(END_STREAM, "ok")]), Cut),
+        ("8.1: trailers", trailing(&[("x-sum", "1")]), Status(200)),
+        ("8.1: trailers with a name in upper case", trailing(&[("X-Sum", "1")]), Cut),
+        ("8.2.1: trailers with a value that begins with a space", trailing(&[("x-sum", " 1")]), Cut),
+        ("9110 6.5.1: a cookie in trailers", trailing(&[("set-cookie", "a=b")]), Cut),
+        ("9110 6.5.1: a length in trailers", trailing(&[("content-length", "1")]), Cut),
+    ]
+}
+
+#[tokio::test]
+async fn answers_that_are_none_are_bad_gateways_or_cut() {
+    let mut wrong = Vec::new();
+    for (title, answer, expected) in answers() {
+        let bus = bus::embedded().await;
+        let _told = rogue(&bus, move |nth| if nth == 0 { answer.clone() } else { Vec::new() }).await;
+        let router = router_for(&bus, "retry.attempts = 1").await;
+        let mut wire = router.wire().await;
+        wire.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await.expect("the router listens");
+        let got = match in_time(title, wire.response_to("GET")).await {
+            Ok(response) => Status(response.status()),
+            Err(_) => Cut,
+        };
+        if got != expected {
+            wrong.push(format!("{title}: {got:?} and not {expected:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
