@@ -114,6 +114,9 @@ async fn run(options: &Options) -> io::Result<()> {
     options.peers.iter().for_each(|peer| println!("- {}", peer.version()));
     for work in &options.works {
         let mut columns: Vec<Column> = options.peers.iter().map(Column::of).collect();
+        if work.features.log {
+            columns.extend(options.peers.first().map(|ours| Column::of(&ours.silent())));
+        }
         if work.ask == Ask::Idle {
             idle(&bench, work, options, &mut columns, dir.path()).await?;
         } else {

@@ -16,6 +16,8 @@ pub struct Peer {
     pub name: String,
     kind: Kind,
     program: PathBuf,
+    /// Keeps no log, even where that is what is measured.
+    is_silent: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,8 +59,12 @@ pub enum Under {
 /// All that are installed and wanted, and what to say about those that are not. `NAME=FILE` is another build of Weighbridge.
 pub fn find(wanted: &[String]) -> (Vec<Peer>, Vec<String>) {
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
-    let weighbridge =
-        |name: &str, program: &str| Peer { name: name.into(), kind: Kind::Weighbridge, program: program.into() };
+    let weighbridge = |name: &str, program: &str| Peer {
+        name: name.into(),
+        kind: Kind::Weighbridge,
+        program: program.into(),
+        is_silent: false,
+    };
     let mut peers = vec![weighbridge("weighbridge", env!("CARGO_BIN_EXE_weighbridge"))];
     let builds = wanted.iter().filter_map(|wanted| wanted.split_once('='));
     peers.extend(builds.map(|(name, program)| weighbridge(name, program)));
@@ -66,7 +72,9 @@ pub fn find(wanted: &[String]) -> (Vec<Peer>, Vec<String>) {
     for (program, kind, source) in RIVALS {
         let name = program.trim_start_matches("peer-");
         match is_wanted(name).then(|| look_for(program)) {
-            Some(Some(program)) => peers.push(Peer { name: name.into(), kind, program }),
+            Some(Some(program)) => {
+                peers.push(Peer { name: name.into(), kind, program, is_silent: false });
+            }
             Some(None) => missing.push(format!("{name} is missing. It comes with {source}.")),
             None => {}
         }
@@ -104,6 +112,11 @@ pub struct Running {
 }
 
 impl Peer {
+    /// The same without a log, to compare with.
+    pub fn silent(&self) -> Peer {
+        Peer { name: format!("{} without a log", self.name), is_silent: true, ..self.clone() }
+    }
+
     /// Whether callgrind can count it: no runtime of its own that fights back.
     pub fn is_countable(&self) -> bool {
         matches!(self.kind, Kind::Weighbridge | Kind::Nginx | Kind::Haproxy)
@@ -133,6 +146,7 @@ impl Peer {
         certificate: &Certificate,
         dir: &Path,
     ) -> io::Result<Running> {
+        let features = Features { log: features.log && !self.is_silent, ..features };
         let [http, https, admin] = free_addresses()?;
         let values = [
             ("<<HTTP>>", http.to_string()),
