@@ -31,6 +31,8 @@ use crate::harness::instance::{self, Instance};
 use crate::harness::router::{self, Router};
 use crate::harness::tls::Authority;
 use crate::harness::{in_time, pattern};
+use weighbridge::domain::balance::Outcome;
+use weighbridge::domain::table::snapshot::Found;
 
 const H2C: &str = "http.h2c = true";
 
@@ -130,6 +132,43 @@ async fn a_client_that_begins_with_http2_is_served_and_logged_as_such() {
     assert_eq!(seen.headers("x-forwarded-proto"), ["http"]);
     let logged = &router.until_logged(1).await[0];
     assert!(logged.contains(r#""version":"HTTP/2.0""#), "{logged}");
+}
+
+#[tokio::test]
+async fn a_panic_costs_the_stream_it_happens_on_and_no_other() {
+    if !cfg!(debug_assertions) {
+        return; // the fault is one that only debug builds notice
+    }
+    let gates = [Gate::closed(), Gate::closed()];
+    let answer = |gate: &Gate| answer::status(200, "well").behind(gate);
+    let settings = format!("workers = 1\n{H2C}");
+    let (router, shop, bus) = shop(&settings, answer(&gates[0])).await;
+    let broken = instance::serving("broken.test").answering(answer(&gates[1])).on(&bus).await;
+    router.until(|r| r.knows("broken.test")).await;
+    let client = Client::clear(&router).await;
+    let ask_broken = || {
+        let asking = Request::builder().uri("http://broken.test/").body(Empty::new().boxed());
+        tokio::spawn(client.send(asking.expect("a request that can be sent")))
+    };
+    let pending = tokio::spawn(client.send(get("/")));
+    let lost = ask_broken();
+    shop.until_begun(1).await;
+    broken.until_begun(1).await;
+
+    // A request that is counted off twice: no message and no client can bring that about.
+    let routes = router.running.routes.get();
+    let Found::Pool(pool) = routes.lookup("broken.test", "/") else { panic!("it is known") };
+    pool.endpoints[0].live.answered(&pool.fleet, Outcome::Cancelled, router.running.clock.now());
+    gates[1].open();
+    for lost in [lost, ask_broken(), ask_broken()] {
+        assert!(in_time("the end", lost).await.expect("no panic here").is_err(), "its stream is reset");
+    }
+
+    gates[0].open();
+    let response = in_time("a response", pending).await.expect("no panic here").expect("no reset");
+    assert_eq!(whole(response).await.0, "well");
+    assert_eq!(whole(client.get("/").await).await.0, "well");
+    router.until_metric("weighbridge_router_errors_total{error=\"internal\"}", |count| count == 3.0).await;
 }
 
 #[tokio::test]
