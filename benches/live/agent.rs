@@ -38,7 +38,7 @@ pub async fn register(admin: SocketAddr, app: &str, strategy: &str, instance: &K
 /// Reports as long as it is let.
 pub async fn report(admin: SocketAddr, instances: Vec<Known>, app: Rc<RefCell<String>>) -> std::io::Result<()> {
     let mut ticks = tokio::time::interval(PERIOD);
-    let (mut seq, mut before) = (0, Vec::new());
+    let (mut seq, mut before) = (0, Vec::<f64>::new());
     loop {
         ticks.tick().await;
         seq += 1;

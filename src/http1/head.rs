@@ -2,6 +2,7 @@
 
 use super::name::{Name, NameSet, is_same_text};
 use super::refusal::Refusal;
+use super::scan::{first, reserved};
 
 /// What a method means to the router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -568,9 +569,9 @@ impl Head {
     /// The parser's door: one more field of the block.
     #[inline]
     pub(super) fn put_entry(&mut self, entry: Entry) {
-        if self.present.insert(entry.known) {
-            self.repeated.insert(entry.known);
-        }
+        let name = NameSet::of(&[entry.known]);
+        self.repeated = self.repeated.and(self.present.common(name));
+        self.present = self.present.and(name);
         self.fields.push(entry);
     }
 
@@ -628,8 +629,13 @@ pub fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
 }
 
 /// Without spaces and tabs at both ends.
-pub(super) fn trimmed(mut value: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+pub(super) fn trimmed(value: &[u8]) -> &[u8] {
+    without_spaces_behind(without_spaces_before(value))
+}
+
+/// Without spaces and tabs at the beginning.
+pub(super) fn without_spaces_before(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = value {
         value = rest;
     }
     value
@@ -646,7 +652,13 @@ pub(super) fn without_spaces_behind(mut value: &[u8]) -> &[u8] {
 
 /// Whether all bytes may stand in a name or method (tchar of RFC 9110 section 5.6.2).
 pub(super) fn is_token(name: &[u8]) -> bool {
-    name.iter().all(|byte| TOKEN[usize::from(*byte)])
+    let rare = first(name, 0, reserved);
+    name[rare..].iter().all(|byte| is_token_byte(*byte))
+}
+
+/// The same for one byte.
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    TOKEN[usize::from(byte)]
 }
 
 /// Whether all bytes may stand in a value or a reason: no control bytes but tab.

@@ -25,6 +25,7 @@ pub mod head;
 pub mod name;
 pub mod parse;
 pub mod refusal;
+mod scan;
 pub mod target;
 pub mod write;
 

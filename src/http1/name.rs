@@ -1,5 +1,7 @@
 //! Field names the router knows by heart, found by one multiplication and one comparison.
 
+use wide::u8x16;
+
 /// Declares the known names: the enum, and how each is spelled when we are the ones who write it.
 macro_rules! known_names {
     ($($variant:ident $spelling:literal)*) => {
@@ -83,13 +85,28 @@ impl Name {
     }
 
     /// Which name these bytes spell, in any case; no control byte but tab may be among them.
-    #[inline]
     pub(super) fn of_text(name: &[u8]) -> Name {
-        if name.is_empty() {
+        Name::of_first(name, name.len())
+    }
+
+    /// Which name the first so many bytes of a text spell, in any case; no control byte but tab may be among them.
+    #[inline]
+    pub(super) fn of_first(text: &[u8], length: usize) -> Name {
+        let name = &text[..length];
+        let Some(slot) = slot(name, MULTIPLIER) else { return Name::Other };
+        let candidate = TABLE[slot];
+        let spelling = candidate.spelling().as_bytes();
+        if spelling.len() != length {
             return Name::Other;
         }
-        let candidate = TABLE[slot(name, MULTIPLIER)];
-        if is_same_text(candidate.spelling().as_bytes(), name) { candidate } else { Name::Other }
+        let is_same = match text.first_chunk() {
+            Some(block) if length <= 16 => {
+                let same = (u8x16::new(*block) | u8x16::splat(CASE)).simd_eq(FOLDED[candidate as usize]);
+                same.to_bitmask() | u32::MAX << length == u32::MAX
+            }
+            _ => is_same_text(spelling, name),
+        };
+        if is_same { candidate } else { Name::Other }
     }
 
     /// How we write it; empty for `Other`.
@@ -145,27 +162,26 @@ impl NameSet {
         NameSet(self.0 & !other.0)
     }
 
-    /// Adds the name and tells whether it was there before.
-    #[inline]
-    pub(super) fn insert(&mut self, name: Name) -> bool {
-        let before = self.contains(name);
-        self.0 |= name.bit();
-        before
+    /// The names in both.
+    pub const fn common(self, other: NameSet) -> NameSet {
+        NameSet(self.0 & other.0)
     }
 }
 
 const _: () = assert!(Name::ALL.len() <= 64, "NameSet has 64 bits");
 
+/// All that the cases of a letter differ in.
+const CASE: u8 = 0x20;
+
 /// Whether a text differs from a known spelling in case only, in words that may overlap. Bit 5 is all that the cases of a
 /// letter differ in, and what the other bytes of known spellings (digits and hyphens) become by it is in no text.
-#[inline]
 pub(super) fn is_same_text(spelling: &[u8], text: &[u8]) -> bool {
-    const CASE: u64 = 0x2020_2020_2020_2020;
+    const CASES: u64 = u64::from_ne_bytes([CASE; 8]);
     if spelling.len() != text.len() {
         return false;
     }
-    let long = |word: Option<&[u8; 8]>| word.map(|word| u64::from_le_bytes(*word) | CASE);
-    let short = |word: Option<&[u8; 4]>| word.map(|word| u32::from_le_bytes(*word) | CASE as u32);
+    let long = |word: Option<&[u8; 8]>| word.map(|word| u64::from_le_bytes(*word) | CASES);
+    let short = |word: Option<&[u8; 4]>| word.map(|word| u32::from_le_bytes(*word) | CASES as u32);
     match spelling.len() {
         8.. => {
             long(spelling.first_chunk()) == long(text.first_chunk())
@@ -180,15 +196,33 @@ pub(super) fn is_same_text(spelling: &[u8], text: &[u8]) -> bool {
     }
 }
 
+/// The beginnings of all spellings as a block, in the case that [`is_same_text`] compares in; zeros behind.
+static FOLDED: [u8x16; Name::ALL.len()] = {
+    let mut table = [u8x16::ZERO; Name::ALL.len()];
+    let mut index = 0;
+    while index < table.len() {
+        let (spelling, mut block, mut at) = (SPELLINGS[index].as_bytes(), [0; 16], 0);
+        while at < spelling.len() && at < block.len() {
+            block[at] = spelling[at] | CASE;
+            at += 1;
+        }
+        table[index] = u8x16::new(block);
+        index += 1;
+    }
+    table
+};
+
 const SLOT_BITS: u32 = 9;
 
-/// Length, first, last and one inner letter tell all known names apart; the multiplier spreads them over the table.
+/// Length, the first, an inner and the last two letters tell all known names apart; the multiplier spreads them over the
+/// table. Nothing shorter than two letters is known.
 #[inline]
-const fn slot(name: &[u8], multiplier: u32) -> usize {
-    let length = name.len();
+const fn slot(name: &[u8], multiplier: u32) -> Option<usize> {
+    let Some(&[y, z]) = name.last_chunk() else { return None };
     // Setting bit 5 makes letters lower case; what it does to other bytes does not matter, the comparison decides.
-    let key = u32::from_le_bytes([name[0] | 0x20, name[length * 5 / 8] | 0x20, name[length - 1] | 0x20, length as u8]);
-    (key.wrapping_mul(multiplier) >> (32 - SLOT_BITS)) as usize
+    let letters = u32::from_le_bytes([name[0], name[name.len() / 4], y, z]) | u32::from_ne_bytes([CASE; 4]);
+    let key = letters.wrapping_add((name.len() as u32) << 20);
+    Some((key.wrapping_mul(multiplier) >> (32 - SLOT_BITS)) as usize)
 }
 
 /// The first odd multiplier that gives every known name a slot of its own, found by the compiler.
@@ -209,11 +243,10 @@ const fn fill(multiplier: u32) -> Option<[Name; 1 << SLOT_BITS]> {
     let mut table = [Name::Other; 1 << SLOT_BITS];
     let mut index = 1;
     while index < Name::ALL.len() {
-        let slot = slot(SPELLINGS[index].as_bytes(), multiplier);
-        if !matches!(table[slot], Name::Other) {
-            return None;
+        match slot(SPELLINGS[index].as_bytes(), multiplier) {
+            Some(slot) if matches!(table[slot], Name::Other) => table[slot] = Name::ALL[index],
+            _taken => return None,
         }
-        table[slot] = Name::ALL[index];
         index += 1;
     }
     Some(table)

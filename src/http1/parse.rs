@@ -1,14 +1,20 @@
-//! Bytes into heads, in one pass that takes eight bytes at a time and goes on as long as all is well. The line that is not is
+//! Bytes into heads, in one pass that takes sixteen bytes at a time and goes on as long as all is well. The line that is not is
 //! looked at again, slowly, to say what is wrong with it.
 //!
 //! There is no verdict before the empty line that ends a head (or the limit) has come, save on the very first byte; so
 //! the result does not depend on how the input was cut into reads, and a head that drips in is parsed twice, not n times.
 
 use super::body::TRAILER_COUNT_MAX;
-use super::head::{Entry, HEAD_BYTES_MAX, Head, TARGET_BYTES_MAX, Version, is_text, is_token, without_spaces_behind};
+use super::head::{
+    Entry, HEAD_BYTES_MAX, Head, Method, TARGET_BYTES_MAX, Version, is_text, is_token, is_token_byte,
+    without_spaces_before,
+};
 use super::name::Name;
 use super::refusal::Refusal;
+use super::scan::{DEL, at_least, below, control, first, same};
 use super::target;
+
+use wide::u8x16;
 
 /// How large a head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +81,7 @@ fn try_request(input: &[u8], limits: &Limits, head: &mut Head) -> Result<Progres
     match &input[begin..] {
         [] | [b'\r'] => return Ok(Progress::Partial),
         [b'\r' | b'\n', ..] => return Err(Refusal::EmptyLines),
-        [first, ..] if !is_token(&[*first]) => return Err(Refusal::Method),
+        [first, ..] if !is_token_byte(*first) => return Err(Refusal::Method),
         _ => {}
     }
     let limit = limits.head_bytes.min(HEAD_BYTES_MAX);
@@ -163,13 +169,14 @@ fn request_line(window: &[u8], begin: usize) -> Result<RequestLine, Broken> {
     let method_len = window[begin..].iter().position(|byte| *byte == b' ').ok_or_else(broken)?;
     let (method_end, target) = (begin + method_len, begin + method_len + 1);
     let target_end =
-        first(window, target, |word| below(word, b'!') | same(word, b'#') | not_ascii(word) | same(word, DEL));
+        first(window, target, |bytes| at_least(bytes - u8x16::splat(b'!'), DEL - b'!') | same(bytes, b'#'));
     let version = match window[target_end..].first_chunk() {
         Some(b" HTTP/1.1\r\n") => Version::Http11,
         Some(b" HTTP/1.0\r\n") => Version::Http10,
         _ => return Err(broken()),
     };
-    if target_end == target || !is_token(&window[begin..method_end]) {
+    let method = &window[begin..method_end];
+    if target_end == target || Method::of(method) == Method::Other && !is_token(method) {
         return Err(broken());
     }
     Ok(RequestLine { method_end, target_end, version })
@@ -203,7 +210,7 @@ fn status_line(window: &[u8]) -> Result<StatusLine, Broken> {
         b'\r' => CODE_END,
         _ => return Err(broken),
     };
-    let reason_end = text_end(window, reason);
+    let reason_end = first(window, reason, control);
     if !window[reason_end..].starts_with(b"\r\n") {
         return Err(broken);
     }
@@ -214,87 +221,40 @@ fn status_line(window: &[u8]) -> Result<StatusLine, Broken> {
 /// behind them ends.
 #[inline]
 fn fields(window: &[u8], mut at: usize, block: usize, most: usize, head: &mut Head) -> Result<usize, Broken> {
-    loop {
-        let name_end = first(window, at, |word| below(word, b' ') | same(word, b':'));
-        if window.get(name_end) != Some(&b':') {
-            let is_empty_line = window[at..].starts_with(b"\r\n");
-            return if is_empty_line { Ok(at + 2) } else { Err(Broken { kind: Kind::Field, at }) };
+    while !window[at..].starts_with(b"\r\n") {
+        let broken = Broken { kind: Kind::Field, at };
+        let name_end = first(window, at, |bytes| below(bytes, b' ') | same(bytes, b':'));
+        let name_len = name_end - at;
+        let known = Name::of_first(&window[at..], name_len);
+        let is_valid = || (1..=NAME_BYTES_MAX).contains(&name_len) && is_token(&window[at..name_end]);
+        if known == Name::Other && !is_valid() || head.fields.len() == most {
+            return Err(broken);
         }
-        let mut value = name_end + 1;
-        while let Some(b' ' | b'\t') = window.get(value) {
-            value += 1;
+        // As nearly everybody writes it: one space, and something behind.
+        let (value, mut is_plain) = match &window[name_end..] {
+            [b':', b' ', first, ..] if *first > b' ' => (name_end + 2, true),
+            [b':', rest @ ..] => (window.len() - without_spaces_before(rest).len(), false),
+            _ => return Err(broken),
+        };
+        let line_end = first(window, value, control);
+        if !window[line_end..].starts_with(b"\r\n") {
+            return Err(broken);
         }
-        let line_end = text_end(window, value);
-        let name = &window[at..name_end];
-        let known = Name::of_text(name);
-        let name_is_valid = known != Name::Other || (1..=NAME_BYTES_MAX).contains(&name.len()) && is_token(name);
-        if !name_is_valid || !window[line_end..].starts_with(b"\r\n") || head.fields.len() == most {
-            return Err(Broken { kind: Kind::Field, at });
+        let mut value_end = line_end;
+        while value_end > value && matches!(window[value_end - 1], b' ' | b'\t') {
+            (value_end, is_plain) = (value_end - 1, false);
         }
-        let value_len = without_spaces_behind(&window[value..line_end]).len();
         head.put_entry(Entry {
             name_start: (at - block) as u32,
-            name_len: name.len() as u16,
+            name_len: name_len as u16,
             known,
-            is_plain: value == name_end + 2 && window[name_end + 1] == b' ' && value + value_len == line_end,
+            is_plain,
             value_start: (value - block) as u32,
-            value_len: value_len as u32,
+            value_len: (value_end - value) as u32,
         });
         at = line_end + 2;
     }
-}
-
-const DEL: u8 = 0x7f;
-
-/// Where the first byte at or after `at` is that cannot be part of a value or reason; the end if there is none.
-#[inline]
-fn text_end(bytes: &[u8], mut at: usize) -> usize {
-    loop {
-        at = first(bytes, at, |word| below(word, b' ') | same(word, DEL));
-        if bytes.get(at) != Some(&b'\t') {
-            return at;
-        }
-        at += 1;
-    }
-}
-
-/// Where the first byte at or after `at` is that `marks` has a mark on; the end if there is none. Zeros must be marked.
-#[inline]
-fn first(bytes: &[u8], mut at: usize, marks: impl Fn(u64) -> u64) -> usize {
-    loop {
-        let rest = &bytes[at..];
-        let word = rest.first_chunk().copied().unwrap_or_else(|| {
-            let mut word = [0; 8];
-            word[..rest.len()].copy_from_slice(rest);
-            word
-        });
-        let marked = marks(u64::from_le_bytes(word));
-        if marked != 0 {
-            return at + (marked.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-}
-
-const ONES: u64 = u64::from_le_bytes([1; 8]);
-const HIGH_BITS: u64 = ONES << 7;
-
-/// Marks the bytes of a word that are below `limit`, which is 0x80 at most. Behind the first, others may be marked as well.
-#[inline]
-fn below(word: u64, limit: u8) -> u64 {
-    word.wrapping_sub(ONES * u64::from(limit)) & !word & HIGH_BITS
-}
-
-/// Marks the bytes that are this one. Behind the first, others may be marked as well.
-#[inline]
-fn same(word: u64, byte: u8) -> u64 {
-    below(word ^ (ONES * u64::from(byte)), 1)
-}
-
-/// Marks the bytes that are not ASCII.
-#[inline]
-fn not_ascii(word: u64) -> u64 {
-    word & HIGH_BITS
+    Ok(at + 2)
 }
 
 /// What follows from a broken line: a refusal if the head has its end, else more may have to come.

@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 use super::head::{Head, Method, TARGET_BYTES_MAX, Version};
 use super::name::Name;
 use super::refusal::Refusal;
+use super::scan::{first, reserved, same};
 
 /// What a request is routed by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,9 +52,9 @@ impl Head {
     }
 }
 
-/// Where the first such byte is, or the end. Hosts and paths are too short for anything cleverer.
+/// Where the first such byte is, or the end.
 fn end_before(bytes: &[u8], byte: u8) -> usize {
-    bytes.iter().position(|other| *other == byte).unwrap_or(bytes.len())
+    first(bytes, 0, |bytes| same(bytes, byte))
 }
 
 /// The rules that tie request line and `Host` together; every request passes here once, whichever protocol it came by.
@@ -128,7 +129,9 @@ fn check_authority(authority: &[u8]) -> Result<bool, Refusal> {
         let address = std::str::from_utf8(&bracketed[..end]).ok().and_then(|text| text.parse::<Ipv6Addr>().ok());
         (address.is_some(), &bracketed[end + 1..])
     } else {
-        let end = authority.iter().position(|byte| !HOST[usize::from(*byte)]).unwrap_or(authority.len());
+        // What host names on the web consist of. Commas, percent signs and the other sub-delimiters, which the grammar would
+        // allow too, are only ever seen in attacks.
+        let end = first(authority, 0, reserved);
         (end > 0, &authority[end..])
     };
     let port_is_valid = match rest {
@@ -153,18 +156,6 @@ static TARGET: [u8; 256] = {
     let mut byte = 0x21;
     while byte < 0x7f {
         table[byte] = if byte == b'#' as usize { FRAGMENT } else { 0 };
-        byte += 1;
-    }
-    table
-};
-
-/// The unreserved characters of RFC 3986: what host names on the web consist of. Commas, percent signs and the other
-/// sub-delimiters, which the grammar would allow too, are only ever seen in attacks.
-static HOST: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'.' | b'_' | b'~');
         byte += 1;
     }
     table
