@@ -105,6 +105,8 @@ pub struct Endpoint {
     pub serial: u64,
     /// What its registration said.
     pub facts: Facts,
+    /// Whether app, instance and index are made of nothing but visible ASCII, as nearly always: each request to it says them.
+    pub is_plain: bool,
     /// Seconds for which it is kept without being heard of; `None`: for ever.
     pub lease_s: Option<NonZeroU32>,
     /// What changes: in-flight counts, latency, failures, reported load.
@@ -119,7 +121,9 @@ impl Endpoint {
     /// An endpoint that is known for the first time and is kept for ever; an IP address is resolved at birth.
     pub fn new(serial: u64, facts: Facts, live: Arc<Live>, live_app: Arc<LiveApp>) -> Endpoint {
         let resolved = Mutex::new(facts.address.as_socket().map(|socket| socket.ip()));
-        Endpoint { serial, facts, lease_s: None, live, live_app, resolved }
+        let told = [facts.app.as_str(), facts.instance.as_str(), &facts.index];
+        let is_plain = told.iter().all(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
+        Endpoint { serial, facts, is_plain, lease_s: None, live, live_app, resolved }
     }
 
     /// Where to connect to, if that is known yet.

@@ -31,6 +31,7 @@ impl Add<Duration> for Moment {
     type Output = Moment;
 
     fn add(self, duration: Duration) -> Moment {
-        Moment(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+        let seconds = duration.as_secs().saturating_mul(1_000_000_000);
+        Moment(self.0.saturating_add(seconds).saturating_add(duration.subsec_nanos().into()))
     }
 }

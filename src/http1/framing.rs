@@ -1,7 +1,7 @@
 //! Where a body ends: RFC 9112 section 6 with every ambiguity refused.
 
 use super::head::{Head, Method, Version};
-use super::name::Name;
+use super::name::{Name, NameSet};
 use super::refusal::Refusal;
 
 /// How a body is framed.
@@ -81,7 +81,12 @@ enum Announced {
     Chunked,
 }
 
+#[inline]
 fn announced(head: &Head) -> Result<Announced, Refusal> {
+    const SAY: NameSet = NameSet::of(&[Name::ContentLength, Name::TransferEncoding]);
+    if !head.names().meets(SAY) {
+        return Ok(Announced::Nothing);
+    }
     match (head.value(Name::ContentLength), head.value(Name::TransferEncoding)) {
         (None, None) => Ok(Announced::Nothing),
         (Some(_), Some(_)) => Err(Refusal::LengthAndEncoding),

@@ -110,6 +110,8 @@ pub struct Head {
     bytes: Vec<u8>,
     reason_len: usize,
     pub(super) fields: Vec<Entry>,
+    /// Some line is not where it belongs in `bytes`, or not as it is to be written: they cannot be copied as one.
+    is_scattered: bool,
     present: NameSet,
     repeated: NameSet,
     /// How much of an incomplete head was already searched for its end; 0 when none is under way.
@@ -128,6 +130,7 @@ impl Head {
             bytes: Vec::new(),
             reason_len: 0,
             fields: Vec::new(),
+            is_scattered: false,
             present: NameSet::of(&[]),
             repeated: NameSet::of(&[]),
             searched: 0,
@@ -146,6 +149,7 @@ impl Head {
         self.bytes.shrink_to(KEPT_BYTES);
         self.reason_len = 0;
         self.fields.clear();
+        self.is_scattered = false;
         self.present = NameSet::default();
         self.repeated = NameSet::default();
         self.searched = 0;
@@ -429,20 +433,23 @@ impl Head {
     /// Removes all fields of these names.
     pub fn remove_all(&mut self, names: NameSet) {
         if self.present.meets(names) {
-            self.fields.retain(|entry| !names.contains(entry.known));
+            self.retain(|_, entry| !names.contains(entry.known));
             self.present = self.present.without(names);
             self.repeated = self.repeated.without(names);
         }
     }
 
+    /// Removes the fields that `keep` does not want, which is told the bytes that they lie in.
+    fn retain(&mut self, keep: impl Fn(&[u8], &Entry) -> bool) {
+        self.fields.retain(|entry| keep(&self.bytes, entry));
+        self.is_scattered = true;
+    }
+
     /// Removes all fields of a name given as bytes, in any case.
     pub fn remove_named(&mut self, name: &[u8]) {
         match Name::of(name) {
-            Name::Other => {
-                let bytes = &self.bytes;
-                self.fields
-                    .retain(|entry| !(entry.known == Name::Other && bytes[entry.name()].eq_ignore_ascii_case(name)));
-            }
+            Name::Other => self
+                .retain(|bytes, entry| entry.known != Name::Other || !bytes[entry.name()].eq_ignore_ascii_case(name)),
             known => self.remove(known),
         }
     }
@@ -450,14 +457,19 @@ impl Head {
     /// Removes the fields whose name becomes one that `is_meant` knows when each `_` in it is read as `-`: the two are one
     /// and the same to an app that finds them as variables of CGI.
     pub fn remove_lookalikes(&mut self, is_meant: impl Fn(Name, &[u8]) -> bool) {
-        let bytes = &self.bytes;
-        self.fields.retain(|entry| {
-            let name = &bytes[entry.name()];
-            // A known name has no underscore.
-            if entry.known != Name::Other || memchr::memchr(b'_', name).is_none() {
+        // A known name has no underscore, and few others have.
+        let has_underscore = |bytes: &[u8], entry: &Entry| {
+            entry.known == Name::Other && memchr::memchr(b'_', &bytes[entry.name()]).is_some()
+        };
+        if !self.fields.iter().any(|entry| has_underscore(&self.bytes, entry)) {
+            return;
+        }
+        self.retain(|bytes, entry| {
+            if !has_underscore(bytes, entry) {
                 return true;
             }
-            let meant: Vec<u8> = name.iter().map(|&byte| if byte == b'_' { b'-' } else { byte }).collect();
+            let name = bytes[entry.name()].iter();
+            let meant: Vec<u8> = name.map(|&byte| if byte == b'_' { b'-' } else { byte }).collect();
             !is_meant(Name::of_text(&meant), &meant)
         });
     }
@@ -502,6 +514,7 @@ impl Head {
         let bytes = &self.bytes;
         let options = lists.iter().flat_map(|entry| tokens(&bytes[entry.value()]));
         let is_listed = |name: &[u8]| options.clone().any(|option| option.eq_ignore_ascii_case(name));
+        self.is_scattered = true;
         self.fields.retain(|entry| {
             let name = &bytes[entry.name()];
             entry.known != Name::Other || !is_listed(name) || keep(Name::Other, name)
@@ -510,6 +523,15 @@ impl Head {
 
     /// Appends all field lines to `out`, runs of untouched lines in one copy.
     pub(super) fn write_fields(&self, out: &mut Vec<u8>) {
+        let Some(first) = self.fields.first() else { return };
+        if self.is_scattered {
+            self.write_scattered(out)
+        } else {
+            out.extend_from_slice(&self.bytes[first.name_start as usize..])
+        }
+    }
+
+    fn write_scattered(&self, out: &mut Vec<u8>) {
         let mut run = 0..0;
         for entry in &self.fields {
             let (start, value) = (entry.name_start as usize, entry.value());
@@ -572,6 +594,7 @@ impl Head {
         let name = NameSet::of(&[entry.known]);
         self.repeated = self.repeated.and(self.present.common(name));
         self.present = self.present.and(name);
+        self.is_scattered |= !entry.is_plain;
         self.fields.push(entry);
     }
 

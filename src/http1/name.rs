@@ -90,7 +90,7 @@ impl Name {
     }
 
     /// Which name the first so many bytes of a text spell, in any case; no control byte but tab may be among them.
-    #[inline]
+    #[inline(always)] // into the loop over all fields
     pub(super) fn of_first(text: &[u8], length: usize) -> Name {
         let name = &text[..length];
         let Some(slot) = slot(name, MULTIPLIER) else { return Name::Other };

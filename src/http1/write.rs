@@ -1,6 +1,6 @@
 //! Heads and chunks as bytes. Nothing here can be made to end a line early: [`Head`] lets no such byte in.
 
-use super::head::{Head, Version, is_text, trimmed};
+use super::head::{Head, Version, is_text};
 use super::name::Name;
 
 /// Appends a request head, in the version that the head says.
@@ -8,9 +8,9 @@ pub fn request(head: &Head, out: &mut Vec<u8>) {
     request_saying(head, [], out);
 }
 
-/// Appends a request head that says more than `head` does, by fields behind the others. Whitespace around their values is left
-/// off; where a value is empty or cannot stand on a line, the field is.
-pub fn request_saying<const N: usize>(head: &Head, more: [(Name, &str); N], out: &mut Vec<u8>) {
+/// Appends a request head that says more than `head` does, by fields behind the others. Their values have to be [`fit`];
+/// where one is empty, the field is left off.
+pub(crate) fn request_saying<const N: usize>(head: &Head, more: [(Name, &str); N], out: &mut Vec<u8>) {
     out.reserve(head.size());
     out.extend_from_slice(head.request_line());
     out.extend_from_slice(match head.version() {
@@ -19,14 +19,19 @@ pub fn request_saying<const N: usize>(head: &Head, more: [(Name, &str); N], out:
     });
     head.write_fields(out);
     for (name, value) in more {
-        let value = trimmed(value.as_bytes());
-        if !value.is_empty() && is_text(value) {
+        debug_assert_eq!(fit(value), value);
+        if !value.is_empty() {
             out.extend_from_slice(name.beginning().as_bytes());
-            out.extend_from_slice(value);
+            out.extend_from_slice(value.as_bytes());
             out.extend_from_slice(b"\r\n");
         }
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// The value as it can stand on a line, without whitespace around it; empty if it cannot.
+pub fn fit(value: &str) -> &str {
+    if is_text(value.as_bytes()) { value.trim_matches([' ', '\t']) } else { "" }
 }
 
 /// Appends a response head, in the version that the head says.

@@ -163,7 +163,8 @@ pub fn write_to_instance(request: &Head, endpoint: &Endpoint, out: &mut Vec<u8>)
         (Name::XCfInstanceId, endpoint.instance.as_str()),
         (Name::XCfInstanceIndex, &endpoint.index),
     ];
-    write::request_saying(request, told, out);
+    let fit = if endpoint.is_plain { told } else { told.map(|(name, value)| (name, write::fit(value))) };
+    write::request_saying(request, fit, out);
 }
 
 /// Makes an instance's final head, which came at `unix`, fit for the client.

@@ -137,6 +137,7 @@ async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &
     }
     let mut now = worker.now();
     let mut door = Door::default();
+    let mut tried = Tried::default();
     let (mut pool, limits, mut upload, wanted, mut endpoint) = loop {
         let pool = route(worker, request)?;
         trip.pool = Some(pool.clone());
@@ -146,7 +147,7 @@ async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &
         let app = match pool.asleep() {
             Some(app) => app.clone(),
             None => {
-                let endpoint = choose(worker, &pool, &wanted, &settings, &Tried::default(), now)?;
+                let endpoint = choose(worker, &pool, &wanted, &settings, &tried, now)?;
                 match begin(worker, request, &settings, trip, &pool, &endpoint, now) {
                     Begun::Awake => break (pool, limits, upload, wanted, endpoint),
                     Begun::Asleep => endpoint.live_app.clone(),
@@ -167,8 +168,8 @@ async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &
     }
     worker.retries.request(now);
 
-    let mut response = worker.heads.lend();
-    let mut tried = Tried::default();
+    let mut lent = worker.heads.lend();
+    let response: &mut Head = &mut lent;
     loop {
         if endpoint.route_service.is_some() {
             return Err(ProxyError::RouteService);
@@ -177,12 +178,12 @@ async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &
         let mut in_flight = InFlight::begin(endpoint, now);
         trip.attempt(in_flight.endpoint(), fresh);
         let attempt = Attempt { worker, limits: &limits, settings: &settings, fleet: &pool.fleet, fresh };
-        match attempt.send(client, request, &mut upload, &mut response, &mut in_flight).await {
+        match attempt.send(client, request, &mut upload, response, &mut in_flight).await {
             Ok((instance, framing)) => {
-                trip.answered(&response, &in_flight, worker.now());
+                trip.answered(response, &in_flight, worker.now());
                 door.passed();
                 let delivery = Delivery { worker, settings: &settings, limits: &limits, wanted: &wanted, framing };
-                return delivery.run(client, upload, &mut response, instance, in_flight, trip).await;
+                return delivery.run(client, &mut upload, response, instance, &in_flight, trip).await;
             }
             Err(error) => {
                 now = worker.now();
@@ -501,19 +502,19 @@ impl Delivery<'_> {
     async fn run(
         &self,
         client: &mut Client,
-        mut upload: Upload,
+        upload: &mut Upload,
         response: &mut Head,
         mut instance: Box<Link>,
-        in_flight: InFlight,
+        in_flight: &InFlight,
         trip: &mut Trip,
     ) -> Result<After, ProxyError> {
         if response.status() == 101 {
-            return Box::pin(self.tunnel(client, response, instance, in_flight, trip)).await;
+            return Box::pin(self.tunnel(client, response, instance, trip)).await;
         }
         let framing = self.framing;
         // Who answers before the request has come may take what is left of it for the next one.
         let instance_stays = response.keeps_alive() && framing != Framing::UntilClose && upload.is_done();
-        let keep_alive = self.keeps_client(client, &upload, response, framing);
+        let keep_alive = self.keeps_client(client, upload, response, framing);
         let reframe = forward::reframe(response, framing, client.version);
         self.dress(client, response, in_flight.endpoint(), trip, keep_alive)?;
         if !self.answer(client, response, trip) {
@@ -521,7 +522,7 @@ impl Delivery<'_> {
         }
         let mut download = Download::new(framing, reframe);
         let idle = self.limits.idle_body;
-        let delivered = forward::exchange_bodies(client, &mut instance, &mut upload, &mut download, idle).await;
+        let delivered = forward::exchange_bodies(client, &mut instance, upload, &mut download, idle).await;
         if let Err(error) = delivered {
             trip.broken(error);
             return Ok(After::Abort);
@@ -542,7 +543,6 @@ impl Delivery<'_> {
         client: &mut Client,
         response: &mut Head,
         mut instance: Box<Link>,
-        _in_flight: InFlight,
         trip: &mut Trip,
     ) -> Result<After, ProxyError> {
         let unfit = |refusal| ProxyError::Endpoint(Cause::BadResponse(refusal));
