@@ -94,6 +94,8 @@ pub const HEAD_BYTES_MAX: usize = 16 << 20;
 pub const TARGET_BYTES_MAX: usize = 65_534;
 /// `Connection` may list this many options.
 pub const CONNECTION_OPTIONS_MAX: usize = 64;
+/// No line that [`Head::push_fixed`] is given is longer.
+const FIXED_LINE_MAX: usize = 96;
 /// Memory that each buffer of a head keeps over `clear`: more than nearly all heads need.
 const KEPT_BYTES: usize = 16 << 10;
 
@@ -280,7 +282,7 @@ impl Head {
         self.start.extend_from_slice(method.as_bytes());
         self.start.push(b' ');
         self.start.extend_from_slice(target.as_bytes());
-        self.became_request(method.len(), Version::Http11);
+        self.became_request(Method::of(method.as_bytes()), method.len(), Version::Http11);
         Ok(())
     }
 
@@ -371,6 +373,24 @@ impl Head {
         let name_start = self.begin_line(name, value.len());
         self.bytes.extend_from_slice(value);
         self.finish_line(name, name.spelling().len(), name_start, value.len());
+        Ok(())
+    }
+
+    /// The same for a value of a known length.
+    ///
+    /// # Errors
+    /// As [`push_ours`](Self::push_ours).
+    #[inline(always)] // as `push_known`
+    pub(crate) fn push_fixed<const N: usize>(&mut self, name: Name, value: &[u8; N]) -> Result<(), Refusal> {
+        debug_assert!(name != Name::Other && is_text(value) && trimmed(value) == value);
+        self.check_size(name.spelling(), N)?;
+        // Put together where it costs nothing, so that the buffer grows once.
+        let (name_start, beginning, mut line) = (self.bytes.len(), name.beginning().as_bytes(), [0; FIXED_LINE_MAX]);
+        line[..beginning.len()].copy_from_slice(beginning);
+        line[beginning.len()..][..N].copy_from_slice(value);
+        line[beginning.len() + N..][..2].copy_from_slice(b"\r\n");
+        self.bytes.extend_from_slice(&line[..beginning.len() + N + 2]);
+        self.enter_line(name, name.spelling().len(), name_start, N);
         Ok(())
     }
 
@@ -563,15 +583,15 @@ impl Head {
     }
 
     /// The parser's door: a checked `METHOD target`.
-    pub(super) fn put_request(&mut self, words: &[u8], method_len: usize, version: Version) {
+    pub(super) fn put_request(&mut self, words: &[u8], method: Method, method_len: usize, version: Version) {
         self.start.clear();
         self.start.extend_from_slice(words);
-        self.became_request(method_len, version);
+        self.became_request(method, method_len, version);
     }
 
-    fn became_request(&mut self, method_len: usize, version: Version) {
+    fn became_request(&mut self, method: Method, method_len: usize, version: Version) {
         self.method_len = method_len;
-        self.method = Method::of(self.method_bytes());
+        self.method = method;
         self.version = version;
         self.status = 0;
     }
@@ -635,6 +655,12 @@ impl Head {
     #[inline(always)] // as `push_known`
     fn finish_line(&mut self, known: Name, name_len: usize, name_start: usize, value_len: usize) {
         self.bytes.extend_from_slice(b"\r\n");
+        self.enter_line(known, name_len, name_start, value_len);
+    }
+
+    /// Enters the line that now ends the buffer.
+    #[inline(always)] // as `push_known`
+    fn enter_line(&mut self, known: Name, name_len: usize, name_start: usize, value_len: usize) {
         self.put_entry(Entry {
             name_start: name_start as u32,
             name_len: name_len as u16,

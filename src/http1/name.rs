@@ -95,16 +95,16 @@ impl Name {
         let name = &text[..length];
         let Some(slot) = slot(name, MULTIPLIER) else { return Name::Other };
         let candidate = TABLE[slot];
-        let spelling = candidate.spelling().as_bytes();
-        if spelling.len() != length {
+        let (folded, known_length) = KNOWN[candidate as usize];
+        if known_length != length {
             return Name::Other;
         }
         let is_same = match text.first_chunk() {
             Some(block) if length <= 16 => {
-                let same = (u8x16::new(*block) | u8x16::splat(CASE)).simd_eq(FOLDED[candidate as usize]);
+                let same = (u8x16::new(*block) | u8x16::splat(CASE)).simd_eq(folded);
                 same.to_bitmask() | u32::MAX << length == u32::MAX
             }
-            _ => is_same_text(spelling, name),
+            _ => is_same_text(candidate.spelling().as_bytes(), name),
         };
         if is_same { candidate } else { Name::Other }
     }
@@ -196,9 +196,9 @@ pub(super) fn is_same_text(spelling: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// The beginnings of all spellings as a block, in the case that [`is_same_text`] compares in; zeros behind.
-static FOLDED: [u8x16; Name::ALL.len()] = {
-    let mut table = [u8x16::ZERO; Name::ALL.len()];
+/// How each spelling begins, in the case that [`is_same_text`] compares in and with zeros behind; and how long it is.
+static KNOWN: [(u8x16, usize); Name::ALL.len()] = {
+    let mut table = [(u8x16::ZERO, 0); Name::ALL.len()];
     let mut index = 0;
     while index < table.len() {
         let (spelling, mut block, mut at) = (SPELLINGS[index].as_bytes(), [0; 16], 0);
@@ -206,7 +206,7 @@ static FOLDED: [u8x16; Name::ALL.len()] = {
             block[at] = spelling[at] | CASE;
             at += 1;
         }
-        table[index] = u8x16::new(block);
+        table[index] = (u8x16::new(block), spelling.len());
         index += 1;
     }
     table

@@ -102,7 +102,7 @@ fn try_request(input: &[u8], limits: &Limits, head: &mut Head) -> Result<Progres
         head.clear();
         return Err(Refusal::TargetTooLong);
     }
-    head.put_request(&window[begin..line.target_end], line.method_end - begin, line.version);
+    head.put_request(&window[begin..line.target_end], line.method, line.method_end - begin, line.version);
     head.put_block(&window[block..end - 2]);
     target::check_request(head)?;
     Ok(Progress::Complete(end))
@@ -153,8 +153,9 @@ enum Kind {
     Field,
 }
 
-/// Where the words of a request line end.
+/// What a request line says, and where its words end.
 struct RequestLine {
+    method: Method,
     method_end: usize,
     target_end: usize,
     version: Version,
@@ -175,11 +176,11 @@ fn request_line(window: &[u8], begin: usize) -> Result<RequestLine, Broken> {
         Some(b" HTTP/1.0\r\n") => Version::Http10,
         _ => return Err(broken()),
     };
-    let method = &window[begin..method_end];
-    if target_end == target || Method::of(method) == Method::Other && !is_token(method) {
+    let method = Method::of(&window[begin..method_end]);
+    if target_end == target || method == Method::Other && !is_token(&window[begin..method_end]) {
         return Err(broken());
     }
-    Ok(RequestLine { method_end, target_end, version })
+    Ok(RequestLine { method, method_end, target_end, version })
 }
 
 /// What a status line says, and where its reason lies.

@@ -118,9 +118,9 @@ pub fn towards_instances(head: &mut Head, client: &ClientFacts<'_>, settings: &S
         head.append_to_list(Name::Forwarded, &element)?;
     }
     if !head.has(Name::XRequestStart) {
-        head.push_ours(Name::XRequestStart, &ids::millis(client.unix_millis))?;
+        head.push_fixed(Name::XRequestStart, &ids::millis(client.unix_millis))?;
     }
-    head.push_ours(Name::XVcapRequestId, &client.request_id)?;
+    head.push_fixed(Name::XVcapRequestId, &client.request_id)?;
     trace::pass_on(head, &settings.tracing, &client.request_id, client.span)?;
     if wants_trailers {
         head.push_known(Name::Te, b"trailers")?;
@@ -199,7 +199,7 @@ pub fn towards_client(
             head.push(name, value.as_bytes())?;
         }
     }
-    head.push_ours(Name::XVcapRequestId, request_id)
+    head.push_fixed(Name::XVcapRequestId, request_id)
 }
 
 /// Makes an instance's interim head (100, 103…) fit for the client.

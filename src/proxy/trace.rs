@@ -35,7 +35,7 @@ pub fn pass_on(head: &mut Head, on: &TracingConfig, request_id: &[u8; 36], span:
         }
         let flags = w3c.map_or(SAMPLED, |(_, flags)| flags);
         head.remove(Name::Traceparent);
-        head.push_ours(Name::Traceparent, &traceparent(&trace, &span, flags))?;
+        head.push_fixed(Name::Traceparent, &traceparent(&trace, &span, flags))?;
     }
     if on.b3 { write_b3(head, &b3, trace, &span) } else { Ok(()) }
 }
