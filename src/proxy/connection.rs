@@ -1,9 +1,10 @@
 //! One client connection: requests come one after the other, answers go back in that order.
 
-use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use base64::Engine;
@@ -17,10 +18,12 @@ use super::http2;
 use super::link::{Link, Patience};
 use super::proxy_protocol::{self, Preamble};
 use super::request;
+use super::settings::Settings;
 use super::stream::Stream;
 use super::tls::clients;
 use super::worker::{LentHead, Over, Worker};
-use crate::http1::{Head, Progress, Refusal, Version, parse};
+use crate::domain::moment::Moment;
+use crate::http1::{Progress, Refusal, Version, parse};
 use crate::telemetry::metrics::Shard;
 
 /// How much of an unwanted body is read and thrown away, so that our answer is not lost to a reset.
@@ -291,66 +294,110 @@ async fn secure(worker: &Worker, stream: TcpStream, peer: SocketAddr) -> Option<
 }
 
 /// Waits for the head of the connection's `nth` request. An idle connection waits here without any memory of ours.
-async fn arrival(worker: &Worker, client: &mut Client, head: &mut Head, open: &Open, nth: u32) -> Arrival {
+fn arrival<'a>(
+    worker: &'a Worker,
+    client: &'a mut Client,
+    head: &'a mut LentHead,
+    open: &'a Open,
+    nth: u32,
+) -> Arriving<'a> {
     let settings = worker.settings();
-    let first = nth == 1;
-    let idle = if first { settings.timeouts.header_read } else { settings.timeouts.client_idle };
-    let since = worker.now();
+    let idle = if nth == 1 { settings.timeouts.header_read } else { settings.timeouts.client_idle };
     client.patience.set(idle);
-    let (mut begun, mut leaves) = (false, false);
-    loop {
+    let since = worker.now();
+    Arriving { worker, settings, client, head, open, nth, idle, since, is_seen: false, begun: false, leaves: false }
+}
+
+/// See [`arrival`].
+#[must_use = "a future does nothing before it is polled"]
+struct Arriving<'a> {
+    worker: &'a Worker,
+    settings: Arc<Settings>,
+    client: &'a mut Client,
+    head: &'a mut LentHead,
+    open: &'a Open,
+    nth: u32,
+    /// How long it may be idle, and since when it is.
+    idle: Duration,
+    since: Moment,
+    /// What has been read so far is known not to be enough.
+    is_seen: bool,
+    /// The head has begun to come.
+    begun: bool,
+    /// The router leaves, and the connection with it.
+    leaves: bool,
+}
+
+impl Future for Arriving<'_> {
+    type Output = Arrival;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Arrival> {
+        let this = self.get_mut();
+        loop {
+            if !this.is_seen {
+                if let Some(arrival) = this.look() {
+                    return Poll::Ready(arrival);
+                }
+                this.is_seen = true;
+            }
+            match this.client.link.poll_fill(cx) {
+                Poll::Ready(Ok(count)) if count > 0 => this.is_seen = false,
+                Poll::Ready(_) => return Poll::Ready(Arrival::Gone),
+                Poll::Pending => break,
+            }
+        }
+        if !this.begun && !this.leaves && this.open.poll_leave(cx).is_ready() {
+            this.leaves = true;
+            let left = if this.idle.is_zero() { IDLE_MIN } else { this.idle.min(IDLE_MIN) };
+            this.client.patience.set_since(this.since, left);
+        }
+        ready!(this.client.patience.poll_elapsed(cx));
+        Poll::Ready(if this.begun { Arrival::Refused(ProxyError::ClientTimeout) } else { Arrival::Gone })
+    }
+}
+
+impl Arriving<'_> {
+    /// What has arrived by what was read so far; `None`: more has to come.
+    fn look(&mut self) -> Option<Arrival> {
+        let Arriving { worker, settings, client, head, .. } = self;
         if client.may_be_introduced
             && let Err(error) = introduction(worker, client)
         {
             client.stays = false;
-            return Arrival::Refused(error);
+            return Some(Arrival::Refused(error));
         }
-        if first && settings.h2c && !client.secure && client.link.input.filled().starts_with(http2::PREFACE) {
-            return Arrival::Http2;
+        let may_be_http2 = self.nth == 1 && settings.h2c && !client.secure;
+        if may_be_http2 && client.link.input.filled().starts_with(http2::PREFACE) {
+            return Some(Arrival::Http2);
         }
-        let undecided = client.may_be_introduced
-            || first && settings.h2c && !client.secure && http2::PREFACE.starts_with(client.link.input.filled());
-        if !client.link.input.is_empty() && !undecided {
-            match parse::request(client.link.input.filled(), &settings.head_limits, head) {
-                Ok(Progress::Complete(consumed)) => {
-                    client.link.input.consume(consumed);
-                    client.version = head.version();
-                    client.stays = head.keeps_alive() && nth != settings.requests_per_connection_max;
-                    return Arrival::Request;
-                }
-                Ok(Progress::Partial) => {
-                    if client.link.input.is_full() {
-                        client.link.input.grow();
-                    }
-                }
-                Err(refusal) => {
-                    client.stays = false;
-                    return Arrival::Refused(refused(refusal));
-                }
-            }
-            if !begun && !client.link.input.is_empty() {
-                begun = true;
-                client.patience.set(settings.timeouts.header_read);
-            }
-        } else {
+        let undecided =
+            client.may_be_introduced || may_be_http2 && http2::PREFACE.starts_with(client.link.input.filled());
+        if client.link.input.is_empty() || undecided {
             client.link.rest();
+            return None;
         }
-        let filled = poll_fn(|cx| {
-            if let Poll::Ready(filled) = client.link.poll_fill(cx) {
-                return Poll::Ready(Some(filled));
+        match parse::request(client.link.input.filled(), &settings.head_limits, head) {
+            Ok(Progress::Complete(consumed)) => {
+                client.link.input.consume(consumed);
+                client.version = head.version();
+                client.stays = head.keeps_alive() && self.nth != settings.requests_per_connection_max;
+                return Some(Arrival::Request);
             }
-            if !begun && !leaves && open.poll_leave(cx).is_ready() {
-                leaves = true;
-                client.patience.set_since(since, if idle.is_zero() { IDLE_MIN } else { idle.min(IDLE_MIN) });
+            Ok(Progress::Partial) => {
+                if client.link.input.is_full() {
+                    client.link.input.grow();
+                }
             }
-            client.patience.poll_elapsed(cx).map(|_| None)
-        })
-        .await;
-        match filled {
-            Some(Ok(count)) if count > 0 => {}
-            None if begun => return Arrival::Refused(ProxyError::ClientTimeout),
-            Some(_) | None => return Arrival::Gone,
+            Err(refusal) => {
+                client.stays = false;
+                return Some(Arrival::Refused(refused(refusal)));
+            }
         }
+        if !self.begun && !client.link.input.is_empty() {
+            self.begun = true;
+            client.patience.set(settings.timeouts.header_read);
+        }
+        None
     }
 }
 

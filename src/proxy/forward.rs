@@ -1,6 +1,6 @@
 //! One attempt: a request goes to one instance, its answer comes back. Heads first, then both bodies at once.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -81,37 +81,43 @@ impl Drop for InFlight {
 }
 
 /// Sends the request and waits for the final response head; interim ones go to the client at once. Tells how the body that
-/// follows is framed.
-///
-/// # Errors
-/// The failure, as the client would get it if there were no other attempt.
-pub async fn exchange_heads(
-    client: &mut Client,
-    instance: &mut Link,
-    upload: &mut Upload,
-    request: &Head,
-    response: &mut Head,
-    settings: &Settings,
-    timeouts: &RouteLimits,
-) -> Result<Framing, ProxyError> {
-    let mut sending = Sending {
+/// follows is framed, or the failure, as the client would get it if there were no other attempt.
+pub fn exchange_heads<'a>(
+    client: &'a mut Client,
+    instance: &'a mut Link,
+    upload: &'a mut Upload,
+    request: &'a Head,
+    response: &'a mut Head,
+    settings: &'a Settings,
+    timeouts: &'a RouteLimits,
+) -> Sending<'a> {
+    Sending {
+        received_before: instance.received,
+        client,
+        instance,
+        upload,
         request,
+        response,
         settings,
         timeouts,
-        received_before: instance.received,
         sent: false,
         gave_up: false,
+        moved: u64::MAX,
         interim: 0,
         watch: Watch::default(),
-    };
-    client.patience.set(timeouts.idle_body);
-    poll_fn(|cx| sending.poll(cx, client, instance, upload, response)).await
+    }
 }
 
 /// The first half of an attempt.
-struct Sending<'a> {
+#[derive(Debug)]
+#[must_use = "a future does nothing before it is polled"]
+pub struct Sending<'a> {
+    client: &'a mut Client,
+    instance: &'a mut Link,
+    upload: &'a mut Upload,
     /// As it goes to the instance.
     request: &'a Head,
+    response: &'a mut Head,
     settings: &'a Settings,
     timeouts: &'a RouteLimits,
     received_before: u64,
@@ -119,114 +125,112 @@ struct Sending<'a> {
     sent: bool,
     /// The instance takes no more of it, but may still answer.
     gave_up: bool,
+    /// Bytes of it that had moved when the client's patience was set.
+    moved: u64,
     /// Interim responses so far.
     interim: u32,
     watch: Watch,
 }
 
-impl Sending<'_> {
-    /// Whether the final head (101 is one) is fit to be passed on, and how its body is framed.
-    fn judge(&self, response: &Head) -> Result<Framing, ProxyError> {
-        if response.status() == 101 && !(self.sent && headers::takes_up_offer(self.request, response)) {
-            return Err(ProxyError::Endpoint(Cause::UnaskedUpgrade));
-        }
-        framing::of_response(response, self.request.method_kind()).map_err(unfit)
-    }
+impl Future for Sending<'_> {
+    type Output = Result<Framing, ProxyError>;
 
-    /// Writes an interim head to the client, if it can read one.
-    fn pass_interim(&mut self, client: &mut Client, response: &mut Head) -> Result<(), ProxyError> {
-        self.interim += 1;
-        if self.interim > INTERIM_MAX {
-            return Err(unfit(Refusal::InterimFlood));
-        }
-        headers::interim_towards_client(response, self.settings).map_err(unfit)?;
-        if client.version == Version::Http11 {
-            client.link.answer(response).map_err(|_| ProxyError::ClientGone)?;
-        }
-        Ok(())
-    }
-
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        client: &mut Client,
-        instance: &mut Link,
-        upload: &mut Upload,
-        response: &mut Head,
-    ) -> Poll<Result<Framing, ProxyError>> {
-        let moved_before = client.link.received + instance.delivered;
-        if !self.sent && !self.gave_up {
-            match upload.poll(cx, &mut client.link, instance) {
-                Poll::Ready(Ok(())) => self.sent = true,
-                Poll::Ready(Err(Fault::Sink(_))) => self.gave_up = true,
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if !this.sent && !this.gave_up {
+            match this.upload.poll(cx, &mut this.client.link, this.instance) {
+                Poll::Ready(Ok(())) => this.sent = true,
+                Poll::Ready(Err(Fault::Sink(_))) => this.gave_up = true,
                 Poll::Ready(Err(fault)) => return Poll::Ready(Err(upload_failed(fault))),
                 Poll::Pending => {}
             }
-            if self.sent || self.gave_up {
-                client.patience.set(self.timeouts.response_head);
-            } else if client.link.received + instance.delivered != moved_before {
-                client.patience.set(self.timeouts.idle_body);
+            let moved = this.client.link.received + this.instance.delivered;
+            if this.sent || this.gave_up {
+                this.client.patience.set(this.timeouts.response_head);
+            } else if this.moved != moved {
+                this.moved = moved;
+                this.client.patience.set(this.timeouts.idle_body);
             }
         }
-        if let Poll::Ready(answered) = self.poll_response(cx, client, instance, response) {
+        if let Poll::Ready(answered) = this.poll_response(cx) {
             return Poll::Ready(answered);
         }
-        if let Poll::Ready(Err(_)) = client.link.poll_flush(cx) {
+        let Client { link: client, patience, version, .. } = &mut *this.client;
+        if let Poll::Ready(Err(_)) = client.poll_flush(cx) {
             return Poll::Ready(Err(ProxyError::ClientGone)); // it did not even take an interim response
         }
-        if upload.is_read() && self.watch.poll_gone(cx, &mut client.link, client.version).is_ready() {
+        if this.upload.is_read() && this.watch.poll_gone(cx, client, *version).is_ready() {
             return Poll::Ready(Err(ProxyError::ClientGone));
         }
-        if client.patience.poll_elapsed(cx).is_ready() {
-            if !client.link.is_flushed() {
+        if patience.poll_elapsed(cx).is_ready() {
+            if !client.is_flushed() {
                 return Poll::Ready(Err(ProxyError::ClientGone)); // nor in time
             }
-            let client_stalled = !self.sent && !self.gave_up && !upload.is_read() && instance.is_flushed();
+            let client_stalled = !this.sent && !this.gave_up && !this.upload.is_read() && this.instance.is_flushed();
             return Poll::Ready(Err(if client_stalled {
                 ProxyError::ClientTimeout
             } else {
                 ProxyError::EndpointTimeout
             }));
         }
-        if !self.sent {
+        if !this.sent {
             // A body is on its way, and may take its time.
-            client.link.rest();
-            instance.rest();
+            client.rest();
+            this.instance.rest();
         }
         Poll::Pending
     }
+}
 
-    fn poll_response(
-        &mut self,
-        cx: &mut Context<'_>,
-        client: &mut Client,
-        instance: &mut Link,
-        response: &mut Head,
-    ) -> Poll<Result<Framing, ProxyError>> {
+impl Sending<'_> {
+    /// Whether the final head (101 is one) is fit to be passed on, and how its body is framed.
+    fn judge(&self) -> Result<Framing, ProxyError> {
+        let status = self.response.status();
+        if status == 101 && !(self.sent && headers::takes_up_offer(self.request, self.response)) {
+            return Err(ProxyError::Endpoint(Cause::UnaskedUpgrade));
+        }
+        framing::of_response(self.response, self.request.method_kind()).map_err(unfit)
+    }
+
+    /// Writes an interim head to the client, if it can read one.
+    fn pass_interim(&mut self) -> Result<(), ProxyError> {
+        self.interim += 1;
+        if self.interim > INTERIM_MAX {
+            return Err(unfit(Refusal::InterimFlood));
+        }
+        headers::interim_towards_client(self.response, self.settings).map_err(unfit)?;
+        if self.client.version == Version::Http11 {
+            self.client.link.answer(self.response).map_err(|_| ProxyError::ClientGone)?;
+        }
+        Ok(())
+    }
+
+    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<Framing, ProxyError>> {
         loop {
             if self.interim > 0 {
                 // A client that does not read them shall not fill our memory with them.
-                ready!(client.link.poll_flush(cx)).map_err(|_| ProxyError::ClientGone)?;
+                ready!(self.client.link.poll_flush(cx)).map_err(|_| ProxyError::ClientGone)?;
             }
-            if !instance.input.is_empty() {
-                match parse::response(instance.input.filled(), &self.settings.head_limits, response) {
+            let input = &mut self.instance.input;
+            if !input.is_empty() {
+                match parse::response(input.filled(), &self.settings.head_limits, self.response) {
                     Ok(Progress::Complete(consumed)) => {
-                        instance.input.consume(consumed);
-                        if response.status() >= 200 || response.status() == 101 {
-                            return Poll::Ready(self.judge(response));
+                        input.consume(consumed);
+                        if self.response.status() >= 200 || self.response.status() == 101 {
+                            return Poll::Ready(self.judge());
                         }
-                        self.pass_interim(client, response)?;
+                        self.pass_interim()?;
                         continue;
                     }
                     Ok(Progress::Partial) => {
-                        if instance.input.is_full() {
-                            instance.input.grow();
+                        if input.is_full() {
+                            input.grow();
                         }
                     }
                     Err(refusal) => return Poll::Ready(Err(unfit(refusal))),
                 }
             }
-            let cause = match instance.poll_fill(cx) {
+            let cause = match self.instance.poll_fill(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => Cause::ClosedEarly,
                 Poll::Ready(Ok(_)) => continue,
@@ -235,7 +239,7 @@ impl Sending<'_> {
                     (None, _) => Cause::Reset,
                 },
             };
-            let silent = instance.received == self.received_before;
+            let silent = self.instance.received == self.received_before;
             return Poll::Ready(Err(ProxyError::Endpoint(match (silent, self.received_before > 0) {
                 (true, true) => Cause::StaleConnection,
                 (true, false) => cause,
@@ -245,25 +249,45 @@ impl Sending<'_> {
     }
 }
 
-/// Passes the response body to the client, and what is left of the request body to the instance.
-///
-/// # Errors
-/// What cut it short: `ClientGone`, or `Endpoint` with the cause. The client has seen a response head by then.
-pub async fn exchange_bodies(
-    client: &mut Client,
-    instance: &mut Link,
-    upload: &mut Upload,
-    download: &mut Download,
+/// Passes the response body to the client, and what is left of the request body to the instance. Ends with what cut it short:
+/// `ClientGone`, or `Endpoint` with the cause. The client has seen a response head by then.
+pub fn exchange_bodies<'a>(
+    client: &'a mut Client,
+    instance: &'a mut Link,
+    upload: &'a mut Upload,
+    download: Download,
     idle: Duration,
-) -> Result<(), ProxyError> {
-    let mut watch = Watch::default();
-    let mut gave_up = false;
-    let mut moved = u64::MAX;
-    let mut suspected = false;
-    poll_fn(|cx| {
-        if !gave_up && !upload.is_done() {
+) -> Delivering<'a> {
+    let watch = Watch::default();
+    Delivering { client, instance, upload, download, idle, watch, gave_up: false, moved: u64::MAX, suspected: false }
+}
+
+/// The second half of an attempt.
+#[derive(Debug)]
+#[must_use = "a future does nothing before it is polled"]
+pub struct Delivering<'a> {
+    client: &'a mut Client,
+    instance: &'a mut Link,
+    upload: &'a mut Upload,
+    download: Download,
+    idle: Duration,
+    watch: Watch,
+    /// The instance takes no more of the request.
+    gave_up: bool,
+    /// Bytes that had moved when the client's patience was set.
+    moved: u64,
+    /// It was set to less, because the client may be gone.
+    suspected: bool,
+}
+
+impl Future for Delivering<'_> {
+    type Output = Result<(), ProxyError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Delivering { client, instance, upload, download, idle, watch, gave_up, moved, suspected } = self.get_mut();
+        if !*gave_up && !upload.is_done() {
             match upload.poll(cx, &mut client.link, instance) {
-                Poll::Ready(Err(Fault::Sink(_))) => gave_up = true,
+                Poll::Ready(Err(Fault::Sink(_))) => *gave_up = true,
                 Poll::Ready(Err(fault)) => return Poll::Ready(Err(upload_failed(fault))),
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
@@ -277,11 +301,11 @@ pub async fn exchange_bodies(
             return Poll::Ready(Err(ProxyError::ClientGone));
         }
         let now_moved = client.link.received + client.link.delivered + instance.received + instance.delivered;
-        if moved != now_moved {
-            moved = now_moved;
-            client.patience.set(idle);
-        } else if watch.suspects() && !suspected {
-            suspected = true;
+        if *moved != now_moved {
+            *moved = now_moved;
+            client.patience.set(*idle);
+        } else if watch.suspects() && !*suspected {
+            *suspected = true;
             client.patience.set(HALF_CLOSED_STALL);
         }
         if client.patience.poll_elapsed(cx).is_ready() {
@@ -292,8 +316,7 @@ pub async fn exchange_bodies(
         client.link.rest();
         instance.rest();
         Poll::Pending
-    })
-    .await
+    }
 }
 
 /// How the body of `response` must be framed for this client, and what that changes in the head.

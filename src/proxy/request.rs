@@ -104,7 +104,7 @@ impl<'a> Told<'a> {
         Told { worker, client, request, trip: Trip::begin(worker), counted, is_over: false }
     }
 
-    fn at_last(mut self) {
+    fn at_last(&mut self) {
         self.is_over = true;
         self.worker.finished(&self.trip, self.client, self.request, self.counted);
     }
@@ -177,13 +177,33 @@ async fn relay(worker: &Worker, client: &mut Client, request: &mut Head, trip: &
         let fresh = tried.wants_fresh(&endpoint);
         let mut in_flight = InFlight::begin(endpoint, now);
         trip.attempt(in_flight.endpoint(), fresh);
-        let attempt = Attempt { worker, limits: &limits, settings: &settings, fleet: &pool.fleet, fresh };
-        match attempt.send(client, request, &mut upload, response, &mut in_flight).await {
+        let mut attempt = Attempt {
+            worker,
+            limits: &limits,
+            settings: &settings,
+            fleet: &pool.fleet,
+            fresh,
+            client: &mut *client,
+            request,
+            upload: &mut upload,
+            response: &mut *response,
+        };
+        match attempt.send(&mut in_flight).await {
             Ok((instance, framing)) => {
                 trip.answered(response, &in_flight, worker.now());
                 door.passed();
-                let delivery = Delivery { worker, settings: &settings, limits: &limits, wanted: &wanted, framing };
-                return delivery.run(client, &mut upload, response, instance, &in_flight, trip).await;
+                let mut delivery = Delivery {
+                    worker,
+                    settings: &settings,
+                    limits: &limits,
+                    wanted: &wanted,
+                    endpoint: in_flight.endpoint(),
+                    client,
+                    upload: &mut upload,
+                    response,
+                    trip,
+                };
+                return delivery.run(instance, framing).await;
             }
             Err(error) => {
                 now = worker.now();
@@ -390,22 +410,19 @@ struct Attempt<'a> {
     fleet: &'a Fleet,
     /// Not on a kept connection.
     fresh: bool,
+    client: &'a mut Client,
+    request: &'a Head,
+    upload: &'a mut Upload,
+    response: &'a mut Head,
 }
 
 impl Attempt<'_> {
-    async fn send(
-        &self,
-        client: &mut Client,
-        request: &Head,
-        upload: &mut Upload,
-        response: &mut Head,
-        in_flight: &mut InFlight,
-    ) -> Result<(Box<Link>, Framing), ProxyError> {
-        let sent = self.exchange(client, request, upload, response, in_flight.endpoint()).await;
+    async fn send(&mut self, in_flight: &mut InFlight) -> Result<(Box<Link>, Framing), ProxyError> {
+        let sent = self.exchange(in_flight.endpoint()).await;
         let now = self.worker.now();
         let took = in_flight.lasted(now);
         let outcome = match &sent {
-            Ok(_) => Outcome::of_status(response.status(), took),
+            Ok(_) => Outcome::of_status(self.response.status(), took),
             Err(error) => error.outcome(took),
         };
         if in_flight.answered(self.fleet, outcome, took, now) {
@@ -415,26 +432,19 @@ impl Attempt<'_> {
         sent
     }
 
-    async fn exchange(
-        &self,
-        client: &mut Client,
-        request: &Head,
-        upload: &mut Upload,
-        response: &mut Head,
-        endpoint: &Endpoint,
-    ) -> Result<(Box<Link>, Framing), ProxyError> {
-        let mut instance = self.checkout(client, endpoint).await?;
+    async fn exchange(&mut self, endpoint: &Endpoint) -> Result<(Box<Link>, Framing), ProxyError> {
+        let mut instance = self.checkout(endpoint).await?;
+        let Attempt { settings, limits, client, request, upload, response, .. } = self;
         headers::write_to_instance(request, endpoint, instance.out());
-        let Attempt { settings, limits, .. } = self;
         let framing =
             forward::exchange_heads(client, &mut instance, upload, request, response, settings, limits).await?;
         Ok((instance, framing))
     }
 
     /// A kept connection if there is a good one, else a new one.
-    async fn checkout(&self, client: &mut Client, endpoint: &Endpoint) -> Result<Box<Link>, ProxyError> {
+    async fn checkout(&mut self, endpoint: &Endpoint) -> Result<Box<Link>, ProxyError> {
         if endpoint.protocol == Protocol::Http2 {
-            return Box::pin(self.take_stream(client, endpoint)).await;
+            return Box::pin(self.take_stream(endpoint)).await;
         }
         let upstreams = &self.worker.upstreams;
         let idle_max = self.settings.timeouts.upstream_idle;
@@ -445,24 +455,25 @@ impl Attempt<'_> {
             return Ok(kept);
         }
         let begun = self.worker.now();
-        let (stream, address) = Box::pin(self.connect(client, endpoint)).await?;
+        let (stream, address) = Box::pin(self.connect(endpoint)).await?;
         let mut link = upstreams.link(stream, address);
         link.counted = Some(self.worker.metrics.upstream_connected(self.worker.now().since(begun)));
         Ok(link)
     }
 
-    async fn connect(&self, client: &mut Client, endpoint: &Endpoint) -> Result<(Stream, SocketAddr), ProxyError> {
+    async fn connect(&mut self, endpoint: &Endpoint) -> Result<(Stream, SocketAddr), ProxyError> {
         let limits =
             ConnectLimits { connect: self.limits.connect, tls_handshake: self.settings.timeouts.tls_handshake };
-        let connected = self.worker.upstreams.connect(endpoint, &mut client.patience, limits, &self.worker.tls()).await;
-        connected.inspect_err(|error| self.worker.metrics.upstream_connect_failed(error.cause_label()))
+        let (worker, patience) = (self.worker, &mut self.client.patience);
+        let connected = worker.upstreams.connect(endpoint, patience, limits, &worker.tls()).await;
+        connected.inspect_err(|error| worker.metrics.upstream_connect_failed(error.cause_label()))
     }
 
     /// A stream on a connection of HTTP/2: on one that has room, or a new one.
-    async fn take_stream(&self, client: &mut Client, endpoint: &Endpoint) -> Result<Box<Link>, ProxyError> {
+    async fn take_stream(&mut self, endpoint: &Endpoint) -> Result<Box<Link>, ProxyError> {
         let Worker { upstreams, metrics, clock, .. } = self.worker;
-        client.patience.set(self.limits.connect + self.settings.timeouts.tls_handshake);
-        let found = upstreams.sessions().find(endpoint.serial, self.fresh, &mut client.patience).await;
+        self.client.patience.set(self.limits.connect + self.settings.timeouts.tls_handshake);
+        let found = upstreams.sessions().find(endpoint.serial, self.fresh, &mut self.client.patience).await;
         let opening = match found.ok_or(ProxyError::Endpoint(Cause::ConnectTimeout))? {
             Room::None(opening) => opening,
             Room::OnConnection(stream) => {
@@ -472,9 +483,10 @@ impl Attempt<'_> {
             }
         };
         let begun = clock.now();
-        let (stream, address) = self.connect(client, endpoint).await?;
-        client.patience.set(self.limits.connect);
-        match upstreams.sessions().establish(opening, stream, metrics, clock, &mut client.patience).await {
+        let (stream, address) = self.connect(endpoint).await?;
+        let patience = &mut self.client.patience;
+        patience.set(self.limits.connect);
+        match upstreams.sessions().establish(opening, stream, metrics, clock, patience).await {
             Ok((stream, open)) => {
                 let counted = metrics.upstream_connected(clock.now().since(begun));
                 self.worker.spawn(Box::pin(open.drive(counted, clock.clone())));
@@ -494,68 +506,57 @@ struct Delivery<'a> {
     settings: &'a Settings,
     limits: &'a RouteLimits,
     wanted: &'a Wanted,
-    /// Of the response's body.
-    framing: Framing,
+    endpoint: &'a Endpoint,
+    client: &'a mut Client,
+    upload: &'a mut Upload,
+    response: &'a mut Head,
+    trip: &'a mut Trip,
 }
 
 impl Delivery<'_> {
-    async fn run(
-        &self,
-        client: &mut Client,
-        upload: &mut Upload,
-        response: &mut Head,
-        mut instance: Box<Link>,
-        in_flight: &InFlight,
-        trip: &mut Trip,
-    ) -> Result<After, ProxyError> {
-        if response.status() == 101 {
-            return Box::pin(self.tunnel(client, response, instance, trip)).await;
+    /// `framing` is that of the response's body.
+    async fn run(&mut self, mut instance: Box<Link>, framing: Framing) -> Result<After, ProxyError> {
+        if self.response.status() == 101 {
+            return Box::pin(self.tunnel(instance)).await;
         }
-        let framing = self.framing;
         // Who answers before the request has come may take what is left of it for the next one.
-        let instance_stays = response.keeps_alive() && framing != Framing::UntilClose && upload.is_done();
-        let keep_alive = self.keeps_client(client, upload, response, framing);
-        let reframe = forward::reframe(response, framing, client.version);
-        self.dress(client, response, in_flight.endpoint(), trip, keep_alive)?;
-        if !self.answer(client, response, trip) {
+        let instance_stays = self.response.keeps_alive() && framing != Framing::UntilClose && self.upload.is_done();
+        let keep_alive = self.keeps_client(framing);
+        let reframe = forward::reframe(self.response, framing, self.client.version);
+        self.dress(keep_alive)?;
+        if !self.answer() {
             return Ok(After::Abort);
         }
-        let mut download = Download::new(framing, reframe);
-        let idle = self.limits.idle_body;
-        let delivered = forward::exchange_bodies(client, &mut instance, upload, &mut download, idle).await;
+        let (client, idle) = (&mut *self.client, self.limits.idle_body);
+        let download = Download::new(framing, reframe);
+        let delivered = forward::exchange_bodies(client, &mut instance, self.upload, download, idle).await;
         if let Err(error) = delivered {
-            trip.broken(error);
+            self.trip.broken(error);
             return Ok(After::Abort);
         }
         if instance_stays {
-            self.worker.upstreams.give_back(in_flight.endpoint(), instance, self.worker.now());
+            self.worker.upstreams.give_back(self.endpoint, instance, self.worker.now());
         }
-        Ok(match (keep_alive, upload.is_read()) {
-            (true, true) if !client.link.ended => After::KeepAlive,
+        Ok(match (keep_alive, self.upload.is_read()) {
+            (true, true) if !self.client.link.ended => After::KeepAlive,
             (_, true) => After::Close,
             (_, false) => After::Linger,
         })
     }
 
     /// The connection has become something else: whatever comes is passed on.
-    async fn tunnel(
-        &self,
-        client: &mut Client,
-        response: &mut Head,
-        mut instance: Box<Link>,
-        trip: &mut Trip,
-    ) -> Result<After, ProxyError> {
+    async fn tunnel(&mut self, mut instance: Box<Link>) -> Result<After, ProxyError> {
         let unfit = |refusal| ProxyError::Endpoint(Cause::BadResponse(refusal));
         let unix = self.worker.clock.unix();
-        headers::towards_client(response, &trip.request_id, unix, self.settings).map_err(unfit)?;
-        if !self.answer(client, response, trip) {
+        headers::towards_client(self.response, &self.trip.request_id, unix, self.settings).map_err(unfit)?;
+        if !self.answer() {
             return Ok(After::Abort);
         }
         self.worker.metrics.tunnel_opened();
-        trip.usage.iter_mut().for_each(|usage| usage.became_tunnel());
-        let end = tunnel::carry(client, &mut instance, self.settings.timeouts.tunnel_idle).await;
+        self.trip.usage.iter_mut().for_each(|usage| usage.became_tunnel());
+        let end = tunnel::carry(self.client, &mut instance, self.settings.timeouts.tunnel_idle).await;
         self.worker.metrics.tunnel_closed();
-        trip.ending = match end {
+        self.trip.ending = match end {
             TunnelEnd::Finished => Ending::Complete,
             TunnelEnd::ClientGone => Ending::ClientGone,
             TunnelEnd::InstanceGone => Ending::InstanceCut,
@@ -565,50 +566,45 @@ impl Delivery<'_> {
     }
 
     /// Passes the head on; false: the client is gone.
-    fn answer(&self, client: &mut Client, response: &Head, trip: &mut Trip) -> bool {
-        trip.status = response.status();
-        if let Some(pool) = &trip.pool {
-            count(pool, trip.status);
+    fn answer(&mut self) -> bool {
+        self.trip.status = self.response.status();
+        if let Some(pool) = &self.trip.pool {
+            count(pool, self.trip.status);
         }
-        match client.link.answer(response) {
+        match self.client.link.answer(self.response) {
             Ok(written) => {
-                trip.head_bytes = written as u64;
+                self.trip.head_bytes = written as u64;
                 true
             }
             Err(_) => {
-                trip.broken(ProxyError::ClientGone);
+                self.trip.broken(ProxyError::ClientGone);
                 false
             }
         }
     }
 
     /// Whether the client's connection can carry another request after this one, as far as can be known now.
-    fn keeps_client(&self, client: &Client, upload: &Upload, response: &Head, framing: Framing) -> bool {
-        let endless = client.version == Version::Http10 && matches!(framing, Framing::Chunked | Framing::UntilClose);
+    fn keeps_client(&self, framing: Framing) -> bool {
+        let Client { version, stays, .. } = *self.client;
+        let endless = version == Version::Http10 && matches!(framing, Framing::Chunked | Framing::UntilClose);
         // An instance that says no before it has read the request will hardly read on.
-        let unread = !upload.is_read() && response.status() >= 300;
-        client.stays && !endless && !unread && !self.worker.connections.is_winding_down()
+        let unread = !self.upload.is_read() && self.response.status() >= 300;
+        stays && !endless && !unread && !self.worker.connections.is_winding_down()
     }
 
     /// Makes the instance's head fit for the client.
-    fn dress(
-        &self,
-        client: &Client,
-        response: &mut Head,
-        endpoint: &Endpoint,
-        trip: &Trip,
-        keep_alive: bool,
-    ) -> Result<(), ProxyError> {
+    fn dress(&mut self, keep_alive: bool) -> Result<(), ProxyError> {
+        let Delivery { response, settings, trip, .. } = self;
         let unfit = |refusal| ProxyError::Endpoint(Cause::BadResponse(refusal));
         let unix = self.worker.clock.unix();
-        headers::towards_client(response, &trip.request_id, unix, self.settings).map_err(unfit)?;
+        headers::towards_client(response, &trip.request_id, unix, settings).map_err(unfit)?;
         let context_path = trip.pool.as_ref().map_or("/", |pool| &*pool.context_path);
         let asked = self.wanted.instance.as_deref();
-        if let Some(cookie) = sticky::pinning_cookie(response, asked, endpoint, context_path, &self.settings.sticky) {
+        if let Some(cookie) = sticky::pinning_cookie(response, asked, self.endpoint, context_path, &settings.sticky) {
             self.worker.metrics.sticky(Sticky::New);
             response.push_known(Name::SetCookie, cookie.as_bytes()).map_err(unfit)?;
         }
-        say_connection(response, client.version, keep_alive).map_err(unfit)
+        say_connection(response, self.client.version, keep_alive).map_err(unfit)
     }
 }
 
