@@ -113,6 +113,7 @@ impl B3Ids {
 }
 
 /// The single field counts before the several ones.
+#[inline(never)] // off, with most
 fn parse_b3(head: &Head) -> B3 {
     if let Some(value) = single(head, Name::B3) {
         let mut parts = value.split(|&byte| byte == b'-');
@@ -131,6 +132,7 @@ fn parse_b3(head: &Head) -> B3 {
 }
 
 /// Writes both forms, so that an instance finds the one it reads.
+#[inline(never)] // as `parse_b3`
 fn write_b3(head: &mut Head, came: &B3, trace: Trace, span: &Span) -> Result<(), Refusal> {
     const ALL: NameSet = NameSet::of(&[
         Name::B3,
