@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -83,14 +84,14 @@ impl Inbox {
     }
 }
 
-async fn system_lookup(host: Arc<str>) -> io::Result<Vec<IpAddr>> {
+async fn system_lookup(host: ArcStr) -> io::Result<Vec<IpAddr>> {
     let found = tokio::net::lookup_host((&*host, 0)).await?;
     Ok(found.map(|address| address.ip()).collect())
 }
 
 async fn run<F, R>(mut inbox: Inbox, lookups: Arc<Lookups>, lookup: F, dice: Dice)
 where
-    F: Fn(Arc<str>) -> R,
+    F: Fn(ArcStr) -> R,
     R: Future<Output = io::Result<Vec<IpAddr>>> + Send + 'static,
 {
     let mut names = Names { known: HashMap::new(), waiting: VecDeque::new(), lookups, dice };
@@ -120,8 +121,8 @@ where
 
 /// All names that instances have.
 struct Names {
-    known: HashMap<Arc<str>, Name>,
-    waiting: VecDeque<Arc<str>>,
+    known: HashMap<ArcStr, Name>,
+    waiting: VecDeque<ArcStr>,
     lookups: Arc<Lookups>,
     dice: Dice,
 }
@@ -142,7 +143,7 @@ impl Names {
         if !endpoint.has_name() {
             return; // an address, not a name: resolved at birth
         }
-        let host: Arc<str> = endpoint.address.host().into();
+        let host: ArcStr = endpoint.address.host().into();
         let waiting = &mut self.waiting;
         let name = self.known.entry(host.clone()).or_insert_with(|| {
             waiting.push_back(host);

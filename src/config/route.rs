@@ -173,7 +173,7 @@ fn instance(section: &mut Reader<'_, '_>) -> Option<StaticInstance> {
     if !server_name.is_empty() && !is_tls {
         section.complain("server_cert_domain_san", "means nothing without tls = true");
     }
-    let tls = is_tls.then(|| Tls { server_name: (!server_name.is_empty()).then(|| server_name.into()) });
+    let tls = is_tls.then(|| Tls { server_name: server_name.into() });
     let protocol = section.choice("protocol", &[("http1", Protocol::Http1), ("http2", Protocol::Http2)]);
     let weight = section.number("weight") as f32;
     Some(StaticInstance { address: Address::new(&host?, port? as u16), tls, protocol, weight })

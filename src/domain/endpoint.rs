@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use arcstr::ArcStr;
 use parking_lot::Mutex;
 
 use super::balance::live::Live;
@@ -25,8 +26,8 @@ pub enum Protocol {
 /// Set when the instance is spoken to over TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tls {
-    /// The subject alternative name its certificate must carry; `None`: its host.
-    pub server_name: Option<Arc<str>>,
+    /// The subject alternative name its certificate must carry; empty: its host.
+    pub server_name: ArcStr,
 }
 
 /// What a registration says about an instance: everything but what changes with every report.
@@ -43,17 +44,17 @@ pub struct Facts {
     /// Its instance; empty: no stickiness to it.
     pub instance: InstanceId,
     /// Number in its app, as sent; empty if unknown.
-    pub index: Arc<str>,
+    pub index: ArcStr,
     /// The host agent that reports it.
     pub agent: Option<AgentId>,
     /// Tags as sent.
     pub tags: Tags,
     /// Availability zone; empty if unknown.
-    pub zone: Arc<str>,
+    pub zone: ArcStr,
     /// Isolation segment; empty: shared.
-    pub isolation_segment: Arc<str>,
+    pub isolation_segment: ArcStr,
     /// The route service that requests were to pass first (`https://…`).
-    pub route_service: Option<Arc<str>>,
+    pub route_service: Option<ArcStr>,
     /// Static capacity weight, above 0.
     pub weight: f32,
 }
@@ -67,25 +68,25 @@ impl Facts {
             protocol: Protocol::Http1,
             app: AppId::default(),
             instance: InstanceId::default(),
-            index: Arc::default(),
+            index: ArcStr::new(),
             agent: None,
             tags: Tags::default(),
-            zone: Arc::default(),
-            isolation_segment: Arc::default(),
+            zone: ArcStr::new(),
+            isolation_segment: ArcStr::new(),
             route_service: None,
             weight: 1.0,
         }
     }
 
     /// The same facts, with the texts that many instances have in common taken from `keep`, which gives equal ones.
-    pub(super) fn kept(&self, mut keep: impl FnMut(&Arc<str>) -> Arc<str>) -> Facts {
+    pub(super) fn kept(&self, mut keep: impl FnMut(&ArcStr) -> ArcStr) -> Facts {
         Facts {
             address: self.address.kept(&mut keep),
             tls: self.tls.clone(),
             protocol: self.protocol,
             app: self.app.kept(&mut keep),
             // Nobody else has it.
-            instance: self.instance.kept(Arc::clone),
+            instance: self.instance.kept(ArcStr::clone),
             index: keep(&self.index),
             agent: self.agent.as_ref().map(|agent| agent.kept(&mut keep)),
             tags: self.tags.kept(&mut keep),

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+
+use arcstr::ArcStr;
 
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {$(
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-        pub struct $name(Arc<str>);
+        pub struct $name(ArcStr);
 
         impl $name {
             /// Takes the name as it came.
@@ -22,7 +23,7 @@ macro_rules! names {
             }
 
             /// The same name, with its text taken from `keep`, which gives an equal one.
-            pub(super) fn kept(&self, keep: impl FnOnce(&Arc<str>) -> Arc<str>) -> Self {
+            pub(super) fn kept(&self, keep: impl FnOnce(&ArcStr) -> ArcStr) -> Self {
                 Self(keep(&self.0))
             }
 
@@ -52,7 +53,7 @@ names! {
 /// Where an instance is spoken to: `host:port`. The identity of an endpoint inside a route.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
-    host: Arc<str>,
+    host: ArcStr,
     port: u16,
 }
 
@@ -65,7 +66,7 @@ impl Address {
     }
 
     /// The same address, with its text taken from `keep`, which gives an equal one.
-    pub(super) fn kept(&self, keep: impl FnOnce(&Arc<str>) -> Arc<str>) -> Address {
+    pub(super) fn kept(&self, keep: impl FnOnce(&ArcStr) -> ArcStr) -> Address {
         Address { host: keep(&self.host), port: self.port }
     }
 

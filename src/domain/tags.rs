@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
-use std::sync::Arc;
+
+use arcstr::ArcStr;
 
 /// Free labels as sent, in order of their keys. Cloning is cheap.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Tags(
     /// Key, value, key, value, …, each behind its length in bytes and a colon. `None` for no tags.
-    Option<Arc<str>>,
+    Option<ArcStr>,
 );
 
 impl Tags {
@@ -24,7 +25,7 @@ impl Tags {
     }
 
     /// The same tags, with their text taken from `keep`, which gives an equal one.
-    pub(super) fn kept(&self, keep: impl FnOnce(&Arc<str>) -> Arc<str>) -> Tags {
+    pub(super) fn kept(&self, keep: impl FnOnce(&ArcStr) -> ArcStr) -> Tags {
         Tags(self.0.as_ref().map(keep))
     }
 

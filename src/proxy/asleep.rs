@@ -5,6 +5,8 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
+use arcstr::ArcStr;
+
 use super::answer;
 use super::connection::{After, Client};
 use super::error::ProxyError;
@@ -41,7 +43,7 @@ impl Door {
         settings: &Settings,
         trip: &mut Trip,
         app: &Arc<LiveApp>,
-        uri: &Arc<str>,
+        uri: &ArcStr,
     ) -> Result<Option<After>, ProxyError> {
         self.place = None;
         match asking(request).visitor(&settings.wake.ignore) {
@@ -74,7 +76,7 @@ impl Door {
         client: &mut Client,
         settings: &Settings,
         app: &Arc<LiveApp>,
-        uri: &Arc<str>,
+        uri: &ArcStr,
     ) -> Result<(), ProxyError> {
         let has_waited = self.until.is_some();
         if !has_waited {
@@ -136,7 +138,7 @@ fn refusal(app: &LiveApp, now: Moment) -> ProxyError {
     }
 }
 
-fn why_failed(view: &View) -> Arc<str> {
+fn why_failed(view: &View) -> ArcStr {
     match &view.failure {
         Some(Failure::Told(message)) if !message.is_empty() => message.clone(),
         Some(Failure::Told(_)) | None => "no reason was given".into(),

@@ -1,8 +1,9 @@
 //! Everything that can go wrong with a request, and what follows from it: status, header values, retry, label.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
+
+use arcstr::ArcStr;
 
 use crate::domain::balance::Outcome;
 use crate::domain::retry::Failure;
@@ -48,7 +49,7 @@ pub enum ProxyError {
     #[error("the app could not be started: {why}")]
     AppFailed {
         /// In the words of whoever starts apps.
-        why: Arc<str>,
+        why: ArcStr,
         /// Seconds until another try is worth while.
         retry_after: u64,
     },

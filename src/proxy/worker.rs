@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
@@ -143,7 +144,7 @@ impl Worker {
     }
 
     /// Somebody stands before `app` and asks for the route `uri`: the control plane is told, if that is news to it.
-    pub fn knock(&self, app: &LiveApp, uri: &Arc<str>, knock: Knock) {
+    pub fn knock(&self, app: &LiveApp, uri: &ArcStr, knock: Knock) {
         if app.knock(knock, self.now()) {
             hand_over(&self.happenings, Happening::Wanted { app: app.app().clone(), uri: uri.clone() });
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use socket2::Socket;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -202,7 +203,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (asks, asks_inbox) = mpsc::channel(ASKS);
     let (orders, orders_inbox) = mpsc::channel(ASKS);
     let (effects, effects_inbox) = mpsc::channel(HAPPENINGS);
-    let id: Arc<str> = plane.me().id.as_str().into();
+    let id: ArcStr = plane.me().id.as_str().into();
     tokio::spawn(memory::run(
         attached.sessions,
         memory::Times::default(),

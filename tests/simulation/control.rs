@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use bytes::Bytes;
 use model::Model;
 use weighbridge::control::event::{AppSettings, Event};
@@ -65,7 +66,7 @@ struct World {
     now: Moment,
     plane: ControlPlane,
     /// What workers see.
-    published: BTreeMap<Arc<str>, Arc<Pool>>,
+    published: BTreeMap<ArcStr, Arc<Pool>>,
     model: Model,
     settings: TableSettings,
     agents: Vec<Agent>,

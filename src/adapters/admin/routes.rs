@@ -136,7 +136,7 @@ impl<'a> Listed<'a> {
         let endpoint = known.endpoint;
         let live = &endpoint.live;
         let heard = live.heard();
-        let tls_name = endpoint.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
+        let tls_name = endpoint.tls.as_ref().map(|tls| &*tls.server_name).filter(|name| !name.is_empty());
         Listed {
             address: endpoint.address.to_string().into(),
             availability_zone: (&*endpoint.zone).into(),

@@ -11,6 +11,7 @@ mod work;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use async_nats::Client;
 use async_nats::jetstream::context::KeyValueErrorKind;
 use async_nats::jetstream::kv::Store;
@@ -70,7 +71,7 @@ pub struct Ports {
     /// What others have remembered.
     pub happenings: mpsc::Sender<Happening>,
     /// The id that this router signs messages with.
-    pub router: Arc<str>,
+    pub router: ArcStr,
     /// Whether asks are repeated until the app is there. Those that are not wait here until another router has given up.
     pub asks_are_repeated: bool,
     /// Where is counted.

@@ -12,6 +12,7 @@ mod webhook;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use arcstr::ArcStr;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -38,7 +39,7 @@ pub struct Ports {
     /// To the bus.
     pub outgoing: mpsc::Sender<Outgoing>,
     /// The id that this router signs messages with.
-    pub router: Arc<str>,
+    pub router: ArcStr,
     /// Where is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -58,7 +59,7 @@ enum Way {
 /// One ask, with what is needed to carry it out.
 struct Task {
     ask: Ask,
-    router: Arc<str>,
+    router: ArcStr,
 }
 
 /// Why a start was not taken on.

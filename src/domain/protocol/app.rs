@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use bytes::Bytes;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
@@ -59,7 +60,7 @@ pub struct Park {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParkAnswer {
     /// Who answers.
-    pub router: Arc<str>,
+    pub router: ArcStr,
     /// The app.
     pub app: AppId,
     /// Requests in flight and waiting, tunnels included.
@@ -76,7 +77,7 @@ pub struct Unpark {
     /// The sleep that is called off.
     pub epoch: u64,
     /// Whose visitor it was.
-    pub router: Arc<str>,
+    pub router: ArcStr,
 }
 
 /// An app sleeps.
@@ -91,7 +92,7 @@ pub struct Sleep {
     /// How long its start usually takes, as far as the sender knows.
     pub ready_after: Option<Duration>,
     /// What visitors call it.
-    pub name: Option<Arc<str>>,
+    pub name: Option<ArcStr>,
 }
 
 /// A router wants an app started.
@@ -100,11 +101,11 @@ pub struct Wake {
     /// The app.
     pub app: AppId,
     /// The route somebody asked for.
-    pub uri: Arc<str>,
+    pub uri: ArcStr,
     /// The sleep it is to be woken from.
     pub epoch: u64,
     /// Whose visitor it is.
-    pub router: Arc<str>,
+    pub router: ArcStr,
     /// When this was sent, in whole milliseconds of Unix time.
     pub at_unix_ms: u64,
     /// Counts the starts that this router asked for in this sleep, from 1. Equal numbers are repeats of one ask, a higher one
@@ -124,7 +125,7 @@ pub struct Starting {
     /// How far that is.
     pub progress: Option<Share>,
     /// For the visitor.
-    pub message: Option<Arc<str>>,
+    pub message: Option<ArcStr>,
 }
 
 /// A start failed.
@@ -135,7 +136,7 @@ pub struct Failed {
     /// The sleep it should have been woken from.
     pub epoch: u64,
     /// Why, for the visitor.
-    pub message: Arc<str>,
+    pub message: ArcStr,
     /// When another try is worth while, in whole milliseconds of Unix time.
     pub retry_at_unix_ms: Option<u64>,
     /// Which start of this sleep it was, if a router says so: the `attempt` of its ask.
@@ -153,14 +154,14 @@ pub struct Forget {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List {
     /// Who asks; it does not answer itself. Empty if it did not say.
-    pub router: Arc<str>,
+    pub router: ArcStr,
 }
 
 /// An answer to `List`: some of the sleeping apps that a router knows of (there may be several answers).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListAnswer {
     /// Who answers.
-    pub router: Arc<str>,
+    pub router: ArcStr,
     /// As the messages that made them sleep.
     pub apps: Vec<Sleep>,
 }
@@ -295,7 +296,7 @@ impl ParkAnswer {
     /// Writes it.
     pub fn encode(&self) -> Bytes {
         wire::write(&RawParkAnswer {
-            router: self.router.as_ref().to_owned(),
+            router: self.router.to_string(),
             app: Some(self.app.to_string()),
             in_flight: self.in_flight,
             last_request_ms_ago: self.last_request_ms_ago,
@@ -316,12 +317,8 @@ impl Unpark {
 
     /// Writes it.
     pub fn encode(&self) -> Bytes {
-        wire::write(&RawUnpark {
-            app: Some(self.app.to_string()),
-            epoch: self.epoch,
-            router: self.router.as_ref().to_owned(),
-        })
-        .into()
+        wire::write(&RawUnpark { app: Some(self.app.to_string()), epoch: self.epoch, router: self.router.to_string() })
+            .into()
     }
 }
 
@@ -377,9 +374,9 @@ impl Wake {
     pub fn encode(&self) -> Bytes {
         wire::write(&RawWake {
             app: Some(self.app.to_string()),
-            uri: self.uri.as_ref().to_owned(),
+            uri: self.uri.to_string(),
             epoch: self.epoch,
-            router: self.router.as_ref().to_owned(),
+            router: self.router.to_string(),
             at: rfc3339(self.at_unix_ms),
             reason: "request".to_owned(),
             attempt: self.attempt,
@@ -446,7 +443,7 @@ impl Failed {
         wire::write(&RawFailed {
             app: Some(self.app.to_string()),
             epoch: self.epoch,
-            message: self.message.as_ref().to_owned(),
+            message: self.message.to_string(),
             retry_at: self.retry_at_unix_ms.and_then(rfc3339),
             attempt: self.attempt,
         })
@@ -491,7 +488,7 @@ impl List {
 
     /// Writes it.
     pub fn encode(&self) -> Bytes {
-        wire::write(&RawList { router: self.router.as_ref().to_owned() }).into()
+        wire::write(&RawList { router: self.router.to_string() }).into()
     }
 }
 
@@ -616,7 +613,7 @@ fn routes(uris: &[String]) -> Result<Arc<[RouteUri]>, Rejection> {
 }
 
 /// Text by which something is known.
-fn short_text(key: &str, text: &str) -> Result<Arc<str>, Rejection> {
+fn short_text(key: &str, text: &str) -> Result<ArcStr, Rejection> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(Rejection::new(Reason::TooLarge, format!("{key} has more than {TEXT_BYTES_MAX} bytes")));
     }
@@ -628,11 +625,11 @@ fn short_text(key: &str, text: &str) -> Result<Arc<str>, Rejection> {
 
 /// Text for people: on one line, and cut where it is too long.
 /// A message to visitors as `app.failed` would carry it: one line, cut where it is too long.
-pub fn shown_message(text: &str) -> Arc<str> {
+pub fn shown_message(text: &str) -> ArcStr {
     shown_text(text, MESSAGE_CHARS_MAX)
 }
 
-fn shown_text(text: &str, chars_max: usize) -> Arc<str> {
+fn shown_text(text: &str, chars_max: usize) -> ArcStr {
     let one_line = text.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty());
     let one_line = one_line.collect::<Vec<_>>().join(" ");
     match one_line.char_indices().nth(chars_max) {

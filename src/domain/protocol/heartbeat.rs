@@ -2,9 +2,9 @@
 //! superset of the one of Cloud Foundry's v2 DEA, which is read as well (it then is not taken for complete).
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -31,15 +31,15 @@ pub struct Heartbeat {
     /// Grows with every heartbeat of one life of the agent.
     pub seq: Option<u64>,
     /// Names that life; empty if unknown.
-    pub boot: Arc<str>,
+    pub boot: ArcStr,
     /// When it was sent, by the agent's clock: Unix time in nanoseconds.
     pub sent_at_ns: Option<i64>,
     /// How often heartbeats come.
     pub interval: Option<Duration>,
     /// The host's IP address or name; empty if unknown.
-    pub host: Arc<str>,
+    pub host: ArcStr,
     /// Availability zone; empty if unknown.
-    pub zone: Arc<str>,
+    pub zone: ArcStr,
     /// Load of the host.
     pub load: Usage,
     /// The instances.
@@ -313,7 +313,7 @@ impl Entry {
                     host: Some(facts.address.host().into()),
                     port: facts.tls.is_none().then_some(port),
                     tls_port: facts.tls.is_some().then_some(port),
-                    server_cert_domain_san: facts.tls.as_ref().and_then(|tls| wire::said(tls.server_name.as_deref()?)),
+                    server_cert_domain_san: facts.tls.as_ref().and_then(|tls| wire::said(&tls.server_name)),
                     protocol: (facts.protocol == Protocol::Http2).then(|| "http2".into()),
                     isolation_segment: wire::said(&facts.isolation_segment),
                     uris: Some(uris.iter().map(|uri| Text(Cow::Owned(uri.to_string()))).collect()),

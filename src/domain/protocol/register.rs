@@ -3,9 +3,9 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use serde::{Deserialize, Serialize};
 
 use super::rejection::{HOST_BYTES_MAX, Reason, Rejection, URIS_MAX};
@@ -28,7 +28,7 @@ pub struct Registration {
     /// The strategy it asks for. Names that are not known are not heard, as in gorouter.
     pub strategy: Option<Strategy>,
     /// The header to hash, for `hash`.
-    pub hash_header: Option<Arc<str>>,
+    pub hash_header: Option<ArcStr>,
     /// Load of the instance.
     pub load: Usage,
     /// Load of its host.
@@ -170,7 +170,7 @@ impl Registration {
             tags: wire::wire_tags(&facts.tags),
             stale_threshold_in_seconds: self.lease.map(|lease| i64::try_from(lease.as_secs()).unwrap_or(i64::MAX)),
             protocol: (facts.protocol == Protocol::Http2).then(|| "http2".into()),
-            server_cert_domain_san: facts.tls.as_ref().and_then(|tls| wire::said(tls.server_name.as_deref()?)),
+            server_cert_domain_san: facts.tls.as_ref().and_then(|tls| wire::said(&tls.server_name)),
             route_service_url: facts.route_service.as_deref().and_then(wire::said),
             isolation_segment: wire::said(&facts.isolation_segment),
             availability_zone: wire::said(&facts.zone),
@@ -196,7 +196,7 @@ pub(super) fn port(plain: Option<i64>, tls: Option<i64>, san: &Option<Text>) -> 
     let (plain, tls) = (proven("port", plain)?, proven("tls_port", tls)?);
     if let Some(port) = tls {
         let server_name = wire::plain("server_cert_domain_san", san)?;
-        return Ok((port, Some(Tls { server_name: (!server_name.is_empty()).then(|| server_name.into()) })));
+        return Ok((port, Some(Tls { server_name: server_name.into() })));
     }
     match plain {
         Some(port) => Ok((port, None)),
@@ -253,7 +253,7 @@ pub(super) fn uris(written: &[Text<'_>]) -> Result<Vec<RouteUri>, Rejection> {
     written.iter().map(|uri| RouteUri::parse(&uri.0)).collect()
 }
 
-fn route_service(url: &str) -> Result<Option<Arc<str>>, Rejection> {
+fn route_service(url: &str) -> Result<Option<ArcStr>, Rejection> {
     match url {
         "" => Ok(None),
         _ if url.starts_with("https://") => Ok(Some(url.into())),

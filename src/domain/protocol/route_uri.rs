@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+
+use arcstr::ArcStr;
 
 use super::rejection::{HOST_BYTES_MAX, Reason, Rejection, URI_BYTES_MAX};
 
@@ -10,11 +11,11 @@ use super::rejection::{HOST_BYTES_MAX, Reason, Rejection, URI_BYTES_MAX};
 #[derive(Clone, Debug)]
 pub struct RouteUri {
     /// Lower case, without query and without one trailing slash.
-    key: Arc<str>,
+    key: ArcStr,
     /// Where the path begins in `key`; its length if there is none.
     path_at: u16,
     /// The path in the case it was written in, if that differs.
-    written_path: Option<Arc<str>>,
+    written_path: Option<ArcStr>,
 }
 
 impl RouteUri {
@@ -62,7 +63,7 @@ impl RouteUri {
     }
 
     /// The same, to share it.
-    pub fn shared(&self) -> &Arc<str> {
+    pub fn shared(&self) -> &ArcStr {
         &self.key
     }
 

@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
+use arcstr::ArcStr;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -97,8 +97,8 @@ pub(super) fn plain<'a>(key: &str, text: &'a Option<Text<'_>>) -> Result<&'a str
 }
 
 /// The same, to keep.
-pub(super) fn shared(key: &str, text: &Option<Text<'_>>) -> Result<Arc<str>, Rejection> {
-    plain(key, text).map(Arc::from)
+pub(super) fn shared(key: &str, text: &Option<Text<'_>>) -> Result<ArcStr, Rejection> {
+    plain(key, text).map(ArcStr::from)
 }
 
 /// Tags as written; a key given twice refuses the message.

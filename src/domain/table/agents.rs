@@ -1,7 +1,8 @@
 //! Host agents: what they report about their instances, and what follows when they leave one out, begin a new life or go.
 
-use std::sync::Arc;
 use std::time::Duration;
+
+use arcstr::ArcStr;
 
 use super::enrol::{Origin, Wish};
 use super::few::Few;
@@ -27,9 +28,9 @@ const AGENT_KEPT: Duration = Duration::from_secs(600);
 pub(super) struct Agent {
     pub(super) id: AgentId,
     /// Its present life; empty if it does not say.
-    boot: Arc<str>,
+    boot: ArcStr,
     /// The life before, whose late messages are stale.
-    former_boot: Arc<str>,
+    former_boot: ArcStr,
     seq: Option<u64>,
     heard_at: Option<Moment>,
     interval: Duration,
@@ -252,8 +253,8 @@ impl RouteTable {
         }
         let no = self.agents.insert(Agent {
             id: id.clone(),
-            boot: Arc::default(),
-            former_boot: Arc::default(),
+            boot: ArcStr::new(),
+            former_boot: ArcStr::new(),
             seq: None,
             heard_at: None,
             interval: USUAL_INTERVAL,

@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use arcstr::ArcStr;
 use rustc_hash::FxHasher;
 
 use super::few::{Few, push_tightly};
@@ -31,7 +32,7 @@ pub(super) enum Origin {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Wish<'a> {
     pub(super) strategy: Option<Strategy>,
-    pub(super) hash_header: Option<&'a Arc<str>>,
+    pub(super) hash_header: Option<&'a ArcStr>,
 }
 
 /// What is said about an instance and its routes, with everything needed to take it in.

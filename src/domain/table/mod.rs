@@ -28,6 +28,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
+
 use self::agents::Agent;
 use self::enrol::{Origin, Wish};
 use self::join::Join;
@@ -148,7 +150,7 @@ pub struct RouteTable {
     /// What the next snapshot is a copy of.
     picture: Snapshot,
     never_published: bool,
-    root_path: Arc<str>,
+    root_path: ArcStr,
     no_settings: Arc<RouteSettings>,
     pace: Pace,
 }

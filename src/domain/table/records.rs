@@ -3,6 +3,8 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use arcstr::ArcStr;
+
 use super::enrol::Origin;
 use super::few::Few;
 use super::lease::{Bucket, Lease};
@@ -92,7 +94,7 @@ impl Instance {
 pub(super) struct Route {
     /// As first registered.
     pub(super) uri: RouteUri,
-    pub(super) context_path: Arc<str>,
+    pub(super) context_path: ArcStr,
     /// In order of registration.
     pub(super) members: Vec<Member>,
     /// Set if the configuration names it.
@@ -136,5 +138,5 @@ pub(super) struct Member {
     pub(super) endpoint: Arc<Endpoint>,
     /// The strategy it asked for.
     pub(super) strategy: Option<Strategy>,
-    pub(super) hash_header: Option<Arc<str>>,
+    pub(super) hash_header: Option<ArcStr>,
 }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use hashbrown::HashTable;
 use memchr::memchr;
 
@@ -28,7 +29,7 @@ pub struct RouteSettings {
     /// Strategy for this route.
     pub strategy: Option<Strategy>,
     /// Header whose value is hashed, for `hash`.
-    pub hash_header: Option<Arc<str>>,
+    pub hash_header: Option<ArcStr>,
     /// Requests in flight per endpoint, to the end of the body or tunnel; 0 is unlimited.
     pub max_conns: Option<u32>,
     /// Attempts per request, at least 1.
@@ -47,9 +48,9 @@ pub struct RouteSettings {
 #[derive(Debug)]
 pub struct Pool {
     /// Lower-cased `host[/path]`, as an operator would write it (`*.example.com/api`).
-    pub route: Arc<str>,
+    pub route: ArcStr,
     /// Path of the sticky cookie: the route's path in the case first registered, `/` for none.
-    pub context_path: Arc<str>,
+    pub context_path: ArcStr,
     /// In order of registration, without those whose app sleeps. May be empty: the route is known, but has no instance (503,
     /// not 404).
     pub endpoints: Box<[Arc<Endpoint>]>,
@@ -58,7 +59,7 @@ pub struct Pool {
     /// How to pick: configured for the route, else asked for by a registration, else the router's default.
     pub strategy: Strategy,
     /// Header whose value is hashed, for `hash`.
-    pub hash_header: Option<Arc<str>>,
+    pub hash_header: Option<ArcStr>,
     /// Requests in flight per endpoint, to the end of the body or tunnel; 0 is unlimited. The route's own or the router's.
     pub max_conns: u32,
     /// Overrides for this route.

@@ -138,7 +138,7 @@ fn registration(line: &str) -> Registration {
             "segment" => made.facts.isolation_segment = value.into(),
             "lease" => made.lease = Some(Duration::from_secs(value.parse().expect("seconds"))),
             "strategy" => made.strategy = Some(value.parse().expect("a strategy")),
-            "tls" => made.facts.tls = Some(Tls { server_name: (!value.is_empty()).then(|| value.into()) }),
+            "tls" => made.facts.tls = Some(Tls { server_name: value.into() }),
             _ => panic!("{key} is no key of a registration"),
         }
     }

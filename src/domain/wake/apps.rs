@@ -4,6 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
+
 use super::effect::{Effect, Ignored, Instance, Settings};
 use super::episode::{Episode, Turn};
 use super::live::{LiveApp, Stage};
@@ -33,7 +35,7 @@ pub enum Happening {
         /// The app.
         app: AppId,
         /// The route that was asked for.
-        uri: Arc<str>,
+        uri: ArcStr,
     },
     /// The start that `Effect::Ask` asked for failed, or could not be asked for (not for asks over the bus).
     Refused {
@@ -44,7 +46,7 @@ pub enum Happening {
         /// As in the ask.
         attempt: u32,
         /// Why, for the visitor.
-        message: Arc<str>,
+        message: ArcStr,
         /// The other routers left the start to this one.
         for_all: bool,
     },
@@ -82,7 +84,7 @@ pub enum Happening {
 pub struct Apps {
     settings: Settings,
     /// As it signs its messages.
-    router: Arc<str>,
+    router: ArcStr,
     connected: bool,
     lives: Arc<LiveApps>,
     episodes: HashMap<AppId, Timed>,

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
+
 use crate::domain::identity::{Address, AppId, InstanceId};
 use crate::domain::protocol::app::Sleep;
 use crate::domain::protocol::route_uri::RouteUri;
@@ -100,7 +102,7 @@ pub enum Effect {
         /// The last start that was asked for.
         attempt: u32,
         /// Why it failed.
-        message: Arc<str>,
+        message: ArcStr,
         /// When a visitor may have it tried again.
         retry_in: Duration,
     },
@@ -119,7 +121,7 @@ pub struct Ask {
     /// The app.
     pub app: AppId,
     /// The route somebody asked for.
-    pub uri: Arc<str>,
+    pub uri: ArcStr,
     /// The sleep it is to be woken from.
     pub epoch: u64,
     /// Which start of this sleep it is, as counted by this router from 1. Equal numbers are repeats of one ask.

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
+
 use super::effect::{Ask, Effect, Ignored, Instance, Settings};
 use super::learn::Starts;
 use super::live::{Failure, LiveApp, Stage, View};
@@ -49,7 +51,7 @@ pub(super) struct Episode {
     called_off: Option<u64>,
     /// The same, if it was this router that did so.
     called_off_here: Option<u64>,
-    name: Option<Arc<str>>,
+    name: Option<ArcStr>,
     uris: Arc<[RouteUri]>,
     ready_after: Option<Duration>,
     starts: Starts,
@@ -72,7 +74,7 @@ struct Start {
     since: Moment,
     deadline: Moment,
     progress: Option<Share>,
-    message: Option<Arc<str>>,
+    message: Option<ArcStr>,
     /// `None`: it is other routers' visitors who want the app.
     ours: Option<Ours>,
 }
@@ -80,7 +82,7 @@ struct Start {
 /// A start that this router asks for.
 #[derive(Debug)]
 struct Ours {
-    uri: Arc<str>,
+    uri: ArcStr,
     /// Of this episode, from 1.
     attempt: u32,
     /// That attempt has failed; `next_ask` begins another.
@@ -235,14 +237,14 @@ impl Episode {
         turn.effects.extend(self.as_message().map(Effect::Asleep));
         // Somebody waits, or the controller never heard that the sleep was called off here.
         if self.live.held() > 0 || self.called_off_here == Some(sleep.epoch) {
-            let uri = self.uris.first().map_or_else(|| Arc::from(""), |uri| uri.shared().clone());
+            let uri = self.uris.first().map_or_else(ArcStr::new, |uri| uri.shared().clone());
             return self.want(uri, turn);
         }
         Ok(())
     }
 
     /// Somebody stands at the door and asks for `uri`.
-    pub(super) fn want(&mut self, uri: Arc<str>, turn: &mut Turn<'_>) -> Result<(), Ignored> {
+    pub(super) fn want(&mut self, uri: ArcStr, turn: &mut Turn<'_>) -> Result<(), Ignored> {
         let was_parked = self.parked.is_some();
         self.call_off(turn);
         let now = turn.now;
@@ -332,7 +334,7 @@ impl Episode {
         &mut self,
         epoch: u64,
         attempt: u32,
-        message: Arc<str>,
+        message: ArcStr,
         for_all: bool,
         turn: &mut Turn<'_>,
     ) -> Result<(), Ignored> {
@@ -348,7 +350,7 @@ impl Episode {
     /// One try of a start failed: try again after a while, or give up. `is_of_all`: it was not for this router alone.
     fn try_failed(
         &mut self,
-        message: Arc<str>,
+        message: ArcStr,
         retry_in: Option<Duration>,
         is_of_all: bool,
         turn: &mut Turn<'_>,

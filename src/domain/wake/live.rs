@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use parking_lot::Mutex;
 
 use super::digest::{Digest, Percentiles};
@@ -69,7 +70,7 @@ impl Stage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// In the words of whoever starts apps.
-    Told(Arc<str>),
+    Told(ArcStr),
     /// No instance came within `wake.deadline`.
     TooLate,
 }
@@ -82,7 +83,7 @@ pub struct View {
     /// The highest epoch heard of; 0 if it never slept.
     pub epoch: u64,
     /// What the app wants to be called; `None`: call it by its host.
-    pub name: Option<Arc<str>>,
+    pub name: Option<ArcStr>,
     /// When the present start was asked for, or when it failed.
     pub since: Moment,
     /// How long this app usually takes from the first visit until it answers.
@@ -90,7 +91,7 @@ pub struct View {
     /// How far the start is, if the platform says so.
     pub progress: Option<Share>,
     /// What the platform says about the start.
-    pub message: Option<Arc<str>>,
+    pub message: Option<ArcStr>,
     /// Which try this is, from 1.
     pub attempt: u32,
     /// Why it failed.

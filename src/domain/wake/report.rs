@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arcstr::ArcStr;
 use bytes::Bytes;
 
 use super::live::{Happened, LiveApp};
@@ -16,7 +17,7 @@ const FIGURES_BYTES: usize = 400;
 /// Numbers the reports of one router.
 #[derive(Debug)]
 pub struct Reporter {
-    router: Arc<str>,
+    router: ArcStr,
     seq: u64,
     last: Moment,
 }

@@ -347,7 +347,7 @@ fn progress_in_words(facts: &PageFacts<'_>) -> String {
     };
     match (&view.message, now) {
         (Some(message), Now::Again(_)) => format!("{} · {message}", language.now(now)),
-        (Some(message), _) => message.as_ref().to_owned(),
+        (Some(message), _) => message.to_string(),
         (None, _) => language.now(now),
     }
 }

@@ -70,7 +70,7 @@ impl Instances {
         tls: &Tls,
         tcp: TcpStream,
     ) -> Result<impl Future<Output = io::Result<client::TlsStream<TcpStream>>> + use<>, Cause> {
-        let name = tls.server_name.as_deref().unwrap_or_else(|| endpoint.address.host());
+        let name = if tls.server_name.is_empty() { endpoint.address.host() } else { &*tls.server_name };
         let name = ServerName::try_from(name.to_owned()).map_err(|_| Cause::WrongName)?;
         let mut config = self.config.clone();
         if endpoint.protocol == Protocol::Http2 {

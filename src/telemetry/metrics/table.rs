@@ -1,7 +1,8 @@
 //! What is counted by route: read from the snapshot, for a limited number of routes.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+
+use arcstr::ArcStr;
 
 use super::count::OTHER;
 use super::exposition::Exposition;
@@ -17,16 +18,16 @@ type Responses = [u64; 5];
 /// Which routes have series of their own. A route that has them keeps them until it is gone, so that they never jump.
 #[derive(Debug, Default)]
 pub(super) struct Named {
-    routes: HashSet<Arc<str>>,
+    routes: HashSet<ArcStr>,
     /// Routes beyond the limit, with what of them is in `together` already.
-    beyond: HashMap<Arc<str>, Responses>,
+    beyond: HashMap<ArcStr, Responses>,
     /// What all routes beyond the limit ever had: it must not shrink when one of them goes.
     together: Responses,
 }
 
 impl Named {
     /// Takes over the counts of all routes that had requests; at most `routes_max` of them get series of their own.
-    fn update(&mut self, routes: Vec<(Arc<str>, Responses)>, routes_max: usize) -> Vec<(Arc<str>, Responses)> {
+    fn update(&mut self, routes: Vec<(ArcStr, Responses)>, routes_max: usize) -> Vec<(ArcStr, Responses)> {
         let present: HashSet<_> = routes.iter().map(|(route, _)| route.clone()).collect();
         self.routes.retain(|route| present.contains(route));
         self.beyond.retain(|route, _| present.contains(route));

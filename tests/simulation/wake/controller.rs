@@ -1,9 +1,9 @@
 //! A controller as docs/PROTOCOL.md describes it: it parks idle apps, puts them to sleep, and starts them when asked to.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use weighbridge::domain::identity::AppId;
 use weighbridge::domain::load::Share;
 use weighbridge::domain::moment::Moment;
@@ -30,8 +30,8 @@ struct App {
     instances: Vec<Instance>,
     born: u32,
     /// Of the present sleep: the highest ask of each router that came to nothing.
-    failed: BTreeMap<Arc<str>, u32>,
-    answers: BTreeSet<Arc<str>>,
+    failed: BTreeMap<ArcStr, u32>,
+    answers: BTreeSet<ArcStr>,
     /// Starts of the present sleep.
     starts: u32,
     last_park: Moment,
@@ -48,7 +48,7 @@ enum State {
     Running,
     Parking { until: Moment, unused: bool },
     Asleep,
-    Starting { until: Moment, by: Arc<str>, attempt: u32 },
+    Starting { until: Moment, by: ArcStr, attempt: u32 },
 }
 
 struct Instance {
@@ -239,7 +239,7 @@ impl App {
         self.start(wake.router.clone(), wake.attempt, around);
     }
 
-    fn start(&mut self, by: Arc<str>, attempt: u32, around: &mut Around) {
+    fn start(&mut self, by: ArcStr, attempt: u32, around: &mut Around) {
         around.tally.starts += 1;
         self.starts += 1;
         if around.strict && self.starts > 1 && around.now.since(self.last_park) < Duration::from_secs(100) {

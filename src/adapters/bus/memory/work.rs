@@ -1,9 +1,9 @@
 //! What is done while both buckets are there: reading, watching, writing, judging, many at a time but one per app.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use async_nats::jetstream::kv::Watch;
 use futures_util::StreamExt;
 use tokio::task::JoinSet;
@@ -149,7 +149,7 @@ impl Memory {
 /// Exchanges under way.
 struct Work<'a> {
     buckets: &'a Buckets,
-    router: Arc<str>,
+    router: ArcStr,
     running: JoinSet<Ended>,
     /// Apps whose entry somebody is at.
     busy: HashSet<AppId>,

@@ -166,7 +166,7 @@ prop_compose! {
             uris: hosts.iter().map(|uri| RouteUri::parse(uri).expect("a good route")).collect(),
             epoch,
             ready_after: ready_after.map(Duration::from_millis),
-            name: name.as_deref().map(Arc::from),
+            name: name.as_deref().map(ArcStr::from),
         }
     }
 }

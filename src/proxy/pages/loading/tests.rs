@@ -1,7 +1,6 @@
 //! The loading page, read as a browser, a screen reader and an attacker would.
 
-use std::sync::Arc;
-
+use arcstr::ArcStr;
 use proptest::prelude::*;
 
 use super::*;
@@ -249,11 +248,11 @@ proptest! {
     ) {
         let view = View {
             stage,
-            name: Some(Arc::from(name.as_str())),
+            name: Some(ArcStr::from(name.as_str())),
             since: at(0),
             expected: expected.map(Duration::from_secs),
-            message: Some(Arc::from(message.as_str())),
-            failure: Some(Failure::Told(Arc::from(message.as_str()))),
+            message: Some(ArcStr::from(message.as_str())),
+            failure: Some(Failure::Told(ArcStr::from(message.as_str()))),
             attempt,
             ..View::default()
         };
