@@ -102,16 +102,23 @@ pub struct View {
     pub unreachable: bool,
 }
 
+/// What has become of the requests of an app that was ever asked.
+#[derive(Debug, Default)]
+struct Tally {
+    answered: [AtomicU64; 5],
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    latency: Digest,
+    /// What the reports so far have taken.
+    taken: Mutex<Taken>,
+}
+
 #[derive(Debug, Default)]
 struct Taken {
     answered: [u64; 5],
     bytes_in: u64,
     bytes_out: u64,
     latency: Option<Percentiles>,
-}
-
-impl Taken {
-    const NOTHING: Taken = Taken { answered: [0; 5], bytes_in: 0, bytes_out: 0, latency: None };
 }
 
 /// Who stands before a sleeping app.
@@ -139,13 +146,8 @@ pub struct LiveApp {
     last_request: AtomicU64,
     in_flight: AtomicU64,
     tunnels: AtomicU64,
-    answered: [AtomicU64; 5],
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
-    /// Made by the first answer: most apps of a large platform are idle.
-    latency: OnceLock<Box<Digest>>,
-    /// What the reports so far have taken; made by the first that had something to take.
-    taken: Mutex<Option<Box<Taken>>>,
+    /// Made by the first request that moves or ends: most apps of a large platform are idle.
+    tally: OnceLock<Box<Tally>>,
     /// The last report showed something in flight, so the next one must tell how that ended.
     reported_busy: AtomicBool,
     /// Made when it first leaves the first stage: most apps never do.
@@ -253,26 +255,26 @@ impl LiveApp {
     /// What happened since the last time somebody took it; `None` if nothing did. There is one taker, the report; what
     /// happens while it reads is in its next one.
     pub fn take(&self) -> Option<Happened> {
-        let mut taken = self.taken.lock();
-        let answered = [0, 1, 2, 3, 4].map(|class: usize| self.answered[class].swap(0, Ordering::Relaxed));
-        let (in_flight, tunnels) = (self.in_flight(), self.tunnels());
-        let busy = in_flight > 0;
+        let tally = self.tally.get();
+        let mut taken = tally.map(|tally| tally.taken.lock());
+        let answered =
+            tally.map_or([0; 5], |tally| tally.answered.each_ref().map(|class| class.swap(0, Ordering::Relaxed)));
+        let now = self.at_present();
+        let busy = now.in_flight > 0;
         let was_busy = self.reported_busy.swap(busy, Ordering::Relaxed);
         let requests: u64 = answered.iter().sum();
         if requests == 0 && !busy && !was_busy {
             return None;
         }
+        let (Some(tally), Some(taken)) = (tally, &mut taken) else { return Some(now) };
         let happened = Happened {
             requests,
             answered,
-            in_flight,
-            tunnels,
-            last_request: self.last_request(),
-            bytes_in: self.bytes_in.swap(0, Ordering::Relaxed),
-            bytes_out: self.bytes_out.swap(0, Ordering::Relaxed),
-            latency: self.latency.get().and_then(|digest| digest.take()),
+            bytes_in: tally.bytes_in.swap(0, Ordering::Relaxed),
+            bytes_out: tally.bytes_out.swap(0, Ordering::Relaxed),
+            latency: tally.latency.take(),
+            ..now
         };
-        let taken = taken.get_or_insert_default();
         taken.answered.iter_mut().zip(answered).for_each(|(all, more)| *all += more);
         taken.bytes_in += happened.bytes_in;
         taken.bytes_out += happened.bytes_out;
@@ -282,25 +284,33 @@ impl LiveApp {
 
     /// What happened since the router began; the latencies are those of the last report.
     pub fn so_far(&self) -> Happened {
-        let taken = self.taken.lock();
-        let before = taken.as_deref().unwrap_or(&Taken::NOTHING);
+        let Some(tally) = self.tally.get() else { return self.at_present() };
+        let taken = tally.taken.lock();
         let answered =
-            [0, 1, 2, 3, 4].map(|class: usize| before.answered[class] + self.answered[class].load(Ordering::Relaxed));
+            [0, 1, 2, 3, 4].map(|class: usize| taken.answered[class] + tally.answered[class].load(Ordering::Relaxed));
         Happened {
             requests: answered.iter().sum(),
             answered,
-            in_flight: self.in_flight(),
-            tunnels: self.tunnels(),
-            last_request: self.last_request(),
-            bytes_in: before.bytes_in + self.bytes_in.load(Ordering::Relaxed),
-            bytes_out: before.bytes_out + self.bytes_out.load(Ordering::Relaxed),
-            latency: before.latency,
+            bytes_in: taken.bytes_in + tally.bytes_in.load(Ordering::Relaxed),
+            bytes_out: taken.bytes_out + tally.bytes_out.load(Ordering::Relaxed),
+            latency: taken.latency,
+            ..self.at_present()
         }
+    }
+
+    /// How it is used now, as if nothing had happened.
+    fn at_present(&self) -> Happened {
+        let (in_flight, tunnels, last_request) = (self.in_flight(), self.tunnels(), self.last_request());
+        Happened { in_flight, tunnels, last_request, ..Happened::default() }
+    }
+
+    fn tally(&self) -> &Tally {
+        self.tally.get_or_init(Box::default)
     }
 }
 
 /// What happened with one app between two reports, and how it is used now.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Happened {
     /// Requests answered or given up by their client.
     pub requests: u64,
@@ -359,7 +369,7 @@ impl<P: Deref<Target = LiveApp>> InFlight<P> {
     /// The head of the answer has come, with this status, this long after the request was sent.
     pub fn answered(&mut self, status: u16, latency: Duration) {
         self.count(status);
-        self.app.latency.get_or_init(Box::default).add(latency);
+        self.app.tally().latency.add(latency);
     }
 
     /// The router itself answers: it could not get one from an instance. No latency of the app is known.
@@ -381,7 +391,8 @@ impl<P: Deref<Target = LiveApp>> InFlight<P> {
 
     /// Bytes of the request and of its answer have passed.
     pub fn moved(&self, bytes_in: u64, bytes_out: u64) {
-        for (counter, bytes) in [(&self.app.bytes_in, bytes_in), (&self.app.bytes_out, bytes_out)] {
+        let tally = self.app.tally();
+        for (counter, bytes) in [(&tally.bytes_in, bytes_in), (&tally.bytes_out, bytes_out)] {
             if bytes > 0 {
                 counter.fetch_add(bytes, Ordering::Relaxed);
             }
@@ -391,7 +402,7 @@ impl<P: Deref<Target = LiveApp>> InFlight<P> {
     fn count(&mut self, status: u16) {
         if !std::mem::replace(&mut self.answered, true) {
             let class = usize::from(status / 100).clamp(1, 5) - 1;
-            self.app.answered[class].fetch_add(1, Ordering::Relaxed);
+            self.app.tally().answered[class].fetch_add(1, Ordering::Relaxed);
         }
     }
 }
