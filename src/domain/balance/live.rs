@@ -44,6 +44,8 @@ const DOUBLINGS: u8 = 3;
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 /// Requests that must succeed after an ejection, and as many may be under way at once until then.
 const PROBATION: u8 = 3;
+/// The bit of `Live::begins` that is set by an ejection.
+const EJECTED: u64 = 1;
 /// While more of the fleet's attempts fail than this, an answer that is a failure ejects nobody.
 const FLEET_FAILING: f32 = 0.1;
 
@@ -122,8 +124,8 @@ pub struct Live {
     /// EWMA of how far ln(seconds to the response head) is from the fleet's mean, and the tick of the last sample; NaN
     /// before the first. Kept as a distance, so that a change of the whole fleet's pace makes nobody look fast or slow.
     latency: AtomicPair,
-    ejected_until: AtomicU64,
-    born: AtomicU64,
+    /// Nanoseconds from when on it takes requests, slowly at first. Odd: an ejection ends then; even: it is new or has started.
+    begins: AtomicU64,
     waiting: AtomicU32,
     open: AtomicU32,
     /// w^0.3 as of the last recomputation; 0 before the first.
@@ -167,8 +169,7 @@ impl Live {
     pub fn new(now: Moment) -> Live {
         Live {
             latency: AtomicPair::new(f32::NAN, 0),
-            ejected_until: AtomicU64::new(0),
-            born: AtomicU64::new(now.as_nanos()),
+            begins: AtomicU64::new(now.as_nanos() & !EJECTED),
             waiting: AtomicU32::new(0),
             open: AtomicU32::new(0),
             capacity: AtomicF32::new(0.0),
@@ -193,13 +194,17 @@ impl Live {
     pub fn set_state(&self, state: State, now: Moment) {
         let before = self.state.swap(state as u8, Relaxed);
         if before == State::Starting as u8 && state == State::Running {
-            self.born.store(now.as_nanos(), Relaxed);
+            self.begin_slowly(now);
         }
     }
 
-    /// Its app has just woken up: it begins slowly.
+    /// Its app has just woken up: it begins slowly. An ejection goes on.
     pub fn begin_slowly(&self, now: Moment) {
-        self.born.store(now.as_nanos(), Relaxed);
+        let begin = |begins| match ejection_end(begins) {
+            Some(end) if end > now => None,
+            _ => Some(now.as_nanos() & !EJECTED),
+        };
+        let _ejected = self.begins.fetch_update(Relaxed, Relaxed, begin);
     }
 
     /// Requests sent and not yet answered with a response head.
@@ -292,19 +297,19 @@ impl Live {
     }
 
     fn eject(&self, fleet: &Fleet, now: Moment) -> Option<Duration> {
-        let before = self.ejected_until.load(Relaxed);
-        if before > now.as_nanos() || !fleet.admit_ejection() {
+        let before = self.begins.load(Relaxed);
+        let last_end = ejection_end(before);
+        if last_end.is_some_and(|end| end > now) || !fleet.admit_ejection() {
             return None;
         }
-        let forgiven = before == 0 || now.since(Moment::from_nanos(before)) > FORGIVEN_AFTER;
+        let forgiven = last_end.is_none_or(|end| now.since(end) > FORGIVEN_AFTER);
         let doublings = if forgiven { 0 } else { Standing::of(self.health.load().1).doublings };
         let term = jittered(EJECTION * (1 << doublings), now);
-        let until = now + term;
-        if self.ejected_until.compare_exchange(before, until.as_nanos(), Relaxed, Relaxed).is_err() {
+        let until = (now + term).as_nanos() | EJECTED;
+        if self.begins.compare_exchange(before, until, Relaxed, Relaxed).is_err() {
             return None;
         }
         // It returns on probation, and slowly.
-        self.born.store(until.as_nanos(), Relaxed);
         let doublings = (doublings + 1).min(DOUBLINGS);
         self.health.update(|failures, _| (failures, Standing { streak: 0, doublings, probation: PROBATION }.word()));
         Some(term)
@@ -312,15 +317,13 @@ impl Live {
 
     /// Until when it is left out, if it is.
     pub fn ejected_until(&self, now: Moment) -> Option<Moment> {
-        let until = Moment::from_nanos(self.ejected_until.load(Relaxed));
-        (until > now).then_some(until)
+        ejection_end(self.begins.load(Relaxed)).filter(|end| *end > now)
     }
 
     /// Whether it is left out for failing: ejected, or back on probation with all its trial requests under way.
     pub(super) fn is_left_out(&self, now: Moment) -> bool {
-        let until = self.ejected_until.load(Relaxed);
         // Nearly all endpoints were never ejected: one load.
-        until != 0 && (until > now.as_nanos() || self.is_on_trial())
+        ejection_end(self.begins.load(Relaxed)).is_some_and(|end| end > now || self.is_on_trial())
     }
 
     fn is_on_trial(&self) -> bool {
@@ -377,7 +380,7 @@ impl Live {
 
     /// The share of its traffic that a new or returned endpoint gets: from a tenth to all within ten seconds.
     pub fn slow_start(&self, now: Moment) -> f32 {
-        let age = now.as_nanos().saturating_sub(self.born.load(Relaxed));
+        let age = now.as_nanos().saturating_sub(self.begins.load(Relaxed));
         if age >= SLOW_START.as_nanos() as u64 {
             return 1.0;
         }
@@ -426,6 +429,11 @@ enum Kind {
     Connection,
     Answer,
     Silence,
+}
+
+/// When an ejection ends or ended, if that is what `Live::begins` says.
+fn ejection_end(begins: u64) -> Option<Moment> {
+    (begins & EJECTED != 0).then_some(Moment::from_nanos(begins))
 }
 
 fn ln_seconds(latency: Duration) -> f32 {

@@ -133,6 +133,7 @@ impl ScoreConfig {
 
 /// What is learnt from the reports of one endpoint, one after another. Packed, as there is one for every instance.
 #[derive(Clone, Copy, Debug)]
+#[repr(Rust, packed(4))]
 pub(super) struct Learnt {
     instance: Usage,
     host: Usage,
