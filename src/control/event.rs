@@ -8,6 +8,7 @@ use crate::domain::wake::{self, Happening};
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a box would only be for the sake of reloads, which are rare")]
 pub enum Event {
     /// The bus is there (again) and everything is subscribed.
     Connected,

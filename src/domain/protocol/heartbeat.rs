@@ -67,7 +67,6 @@ pub struct Entry {
 
 /// What a heartbeat says about the routes of an instance.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "a box for each instance of each heartbeat costs more")]
 pub enum Serves {
     /// Nothing: whoever registered it decides.
     Unsaid,
