@@ -17,7 +17,7 @@ use std::process::{Command, ExitCode};
 
 use instance::Instances;
 use measure::{Bench, Sample};
-use peer::Peer;
+use peer::{Peer, Without};
 use tokio::runtime::{Builder, LocalOptions};
 use work::{Ask, Work};
 
@@ -115,7 +115,11 @@ async fn run(options: &Options) -> io::Result<()> {
     for work in &options.works {
         let mut columns: Vec<Column> = options.peers.iter().map(Column::of).collect();
         if work.features.log {
-            columns.extend(options.peers.first().map(|ours| Column::of(&ours.silent())));
+            columns.extend(options.peers.first().map(|ours| Column::of(&ours.without(Without::Log))));
+        }
+        if work.name == "small" {
+            let optional = options.peers.iter().filter(|peer| peer.has_optional_metrics());
+            columns.extend(optional.map(|peer| Column::of(&peer.without(Without::Metrics))));
         }
         if work.ask == Ask::Idle {
             idle(&bench, work, options, &mut columns, dir.path()).await?;

@@ -16,8 +16,15 @@ pub struct Peer {
     pub name: String,
     kind: Kind,
     program: PathBuf,
-    /// Keeps no log, even where that is what is measured.
-    is_silent: bool,
+    /// Does without it, even where it is asked for.
+    without: Option<Without>,
+}
+
+/// What others of the same run have, to tell its price.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Without {
+    Log,
+    Metrics,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -63,7 +70,7 @@ pub fn find(wanted: &[String]) -> (Vec<Peer>, Vec<String>) {
         name: name.into(),
         kind: Kind::Weighbridge,
         program: program.into(),
-        is_silent: false,
+        without: None,
     };
     let mut peers = vec![weighbridge("weighbridge", env!("CARGO_BIN_EXE_weighbridge"))];
     let builds = wanted.iter().filter_map(|wanted| wanted.split_once('='));
@@ -73,7 +80,7 @@ pub fn find(wanted: &[String]) -> (Vec<Peer>, Vec<String>) {
         let name = program.trim_start_matches("peer-");
         match is_wanted(name).then(|| look_for(program)) {
             Some(Some(program)) => {
-                peers.push(Peer { name: name.into(), kind, program, is_silent: false });
+                peers.push(Peer { name: name.into(), kind, program, without: None });
             }
             Some(None) => missing.push(format!("{name} is missing. It comes with {source}.")),
             None => {}
@@ -112,9 +119,18 @@ pub struct Running {
 }
 
 impl Peer {
-    /// The same without a log, to compare with.
-    pub fn silent(&self) -> Peer {
-        Peer { name: format!("{} without a log", self.name), is_silent: true, ..self.clone() }
+    /// The same without something, to compare with.
+    pub fn without(&self, what: Without) -> Peer {
+        let name = match what {
+            Without::Log => format!("{} without a log", self.name),
+            Without::Metrics => format!("{} without metrics", self.name),
+        };
+        Peer { name, without: Some(what), ..self.clone() }
+    }
+
+    /// Whether it counts requests only if it is told to; the others always do, or cannot.
+    pub fn has_optional_metrics(&self) -> bool {
+        matches!(self.kind, Kind::Caddy | Kind::Traefik)
     }
 
     /// Whether callgrind can count it: no runtime of its own that fights back.
@@ -146,7 +162,8 @@ impl Peer {
         certificate: &Certificate,
         dir: &Path,
     ) -> io::Result<Running> {
-        let features = Features { log: features.log && !self.is_silent, ..features };
+        let features = Features { log: features.log && self.without != Some(Without::Log), ..features };
+        let counts = self.without != Some(Without::Metrics);
         let [http, https, admin] = free_addresses()?;
         let values = [
             ("<<HTTP>>", http.to_string()),
@@ -162,7 +179,7 @@ impl Peer {
         let write = |template: &str| -> io::Result<PathBuf> {
             let file = dir.join(template);
             let text = fs::read_to_string(folder().join(template))?;
-            fs::write(&file, fill_in(&text, features, under, instances, &values))?;
+            fs::write(&file, fill_in(&text, features, counts, under, instances, &values))?;
             Ok(file)
         };
         let mut command = match under {
@@ -270,10 +287,11 @@ fn free_addresses() -> io::Result<[SocketAddr; 3]> {
 }
 
 /// A configuration made of its template. Lines that begin with `@each|` are there once per instance, those with `@sticky|`,
-/// `@nosticky|`, `@log|`, `@nolog|` or `@callgrind|` only where that is so.
+/// `@nosticky|`, `@log|`, `@nolog|`, `@metrics|`, `@nometrics|` or `@callgrind|` only where that is so.
 fn fill_in(
     template: &str,
     features: Features,
+    counts: bool,
     under: Under,
     instances: &[SocketAddr],
     values: &[(&str, String)],
@@ -291,6 +309,8 @@ fn fill_in(
             "nosticky" if !features.sticky => &instances[..1],
             "log" if features.log => &instances[..1],
             "nolog" if !features.log => &instances[..1],
+            "metrics" if counts => &instances[..1],
+            "nometrics" if !counts => &instances[..1],
             "callgrind" if under == Under::Callgrind => &instances[..1],
             _ => &[],
         };
