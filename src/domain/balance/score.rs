@@ -4,9 +4,10 @@
 //! The article: a vector turns usage into load (0.3 CPU + 0.3 memory, for host and instance alike), `load = 0.3 host +
 //! 0.7 instance`, `weight = max(1, round(100 (1 - load)))`.
 //!
-//! Capacity: `a = own CPU + free CPU / n` of the host is attainable for one of our `n` instances there; a request costs
-//! `c = (A + 10 C) / (B + 10)`, with A the CPU time spent and B the requests served lately, C the same over the fleet;
-//! `w = a / c`, within a twentieth and twenty times the mean, less where memory runs out.
+//! Capacity: `a = u + (1 / n - u) / 2` of the host is attainable for one of our `n` instances there, where `u = own CPU +
+//! free CPU / n` is what nobody disputes; a request costs `c = (A + 10 C) / (B + 10)`, with A the CPU time spent and B the
+//! requests served lately, C the same over the fleet; `w = a / c`, within a twentieth and twenty times the mean, less
+//! where memory runs out.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -18,6 +19,8 @@ use crate::domain::table::snapshot::Pool;
 
 /// How sharply `adaptive` follows capacity.
 const CAPACITY_EXPONENT: f64 = 0.3;
+/// Of the CPU that others use, so much would be ours if we asked for it: schedulers share fairly and prefer who has slept.
+const YIELDED: f64 = 0.5;
 /// No capacity counts as less than a twentieth of the mean, or more than twenty times it.
 const CAPACITY_SPREAD: f64 = 20.0;
 /// Requests as costly as the fleet's mean that each instance is credited with before its own are trusted.
@@ -232,7 +235,10 @@ fn recompute_capacity<'a>(pool: &Pool, known: impl Iterator<Item = (&'a Live, Op
     let capacity = |learnt: Option<&Learnt>, on_host: u32| {
         let learnt = learnt?;
         let cpu = learnt.cpu()?;
-        let attainable = cpu.own + cpu.free / f64::from(on_host);
+        let on_host = f64::from(on_host);
+        // What our own use takes from the free share it adds here: capacity does not react to our own picks.
+        let undisputed = cpu.own + cpu.free / on_host;
+        let attainable = undisputed + YIELDED * (1.0 / on_host - undisputed);
         let cost = if served > 0.0 {
             (f64::from(learnt.spent) + COST_PRIOR * fleet_cost) / (f64::from(learnt.served) + COST_PRIOR)
         } else {
