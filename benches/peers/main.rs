@@ -210,7 +210,8 @@ fn progress(work: &Work, round: usize, peer: &Peer) {
 }
 
 fn folder(dir: &Path, peer: &Peer) -> io::Result<PathBuf> {
-    let folder = dir.join(&peer.name);
+    // Not every configuration can name a path with blanks.
+    let folder = dir.join(peer.name.replace(' ', "-"));
     std::fs::create_dir_all(&folder)?;
     Ok(folder)
 }
