@@ -121,7 +121,10 @@ impl RouteTable {
         match self.instance_named(saying.facts, name) {
             None => self.new_instance(saying),
             Some(no) => {
-                self.learn_identity(no, saying.facts);
+                // Known by all it says, it has nothing new to say, and its texts need not be fetched to see that.
+                if self.instances[no].who != name.who {
+                    self.learn_identity(no, saying.facts);
+                }
                 no
             }
         }
