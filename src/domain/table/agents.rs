@@ -188,12 +188,14 @@ impl RouteTable {
         if registration.load.is_unknown() && registration.host_load.is_unknown() {
             return;
         }
-        let heard = self.instances[no].live.heard();
-        let agent = self.instances[no].agent.map(|(agent, _)| self.agents[agent].load);
-        let or =
-            |usage: Usage, known: Option<Usage>| if usage.is_unknown() { known.unwrap_or_default() } else { usage };
-        let own = or(registration.load, heard.map(|heard| heard.instance));
-        let host = or(registration.host_load, agent);
+        let instance = &self.instances[no];
+        let (mut own, mut host) = (registration.load, registration.host_load);
+        if own.is_unknown() {
+            own = instance.live.heard().map(|heard| heard.instance).unwrap_or_default();
+        }
+        if host.is_unknown() {
+            host = instance.agent.map(|(agent, _)| self.agents[agent].load).unwrap_or_default();
+        }
         self.report(no, own, host, self.settings.advertise_interval, now);
     }
 
@@ -202,7 +204,7 @@ impl RouteTable {
             return;
         }
         let instance = &self.instances[no];
-        instance.live.reported(own, host, interval, now);
+        // Routes first: to lock waits for all that is being read, so they come from memory while the instance's load does.
         for place in &instance.places {
             let route = &mut self.routes[place.route];
             route.has_loads = true;
@@ -211,6 +213,7 @@ impl RouteTable {
                 self.reported.push(place.route);
             }
         }
+        instance.live.reported(own, host, interval, now);
     }
 
     /// An agent goes: everything on its host drains.
