@@ -18,6 +18,8 @@ use weighbridge::domain::table::settings::TableSettings;
 use weighbridge::domain::table::snapshot::Snapshot;
 use weighbridge::domain::table::{Changes, RouteTable};
 use weighbridge::domain::tags::Tags;
+use weighbridge::domain::wake::LiveApps;
+use weighbridge::telemetry::metrics::{BusCounts, Metrics};
 
 const NOW: Moment = Moment::from_nanos(1_000_000_000);
 /// Instances a host agent runs.
@@ -91,6 +93,7 @@ pub fn control(criterion: &mut Criterion) {
     let (routes, endpoints) = (snapshot.routes(), snapshot.endpoints());
     eprintln!("memory: {routes} routes, {endpoints} endpoints: {} bytes each", bytes / (routes + endpoints).max(1));
     look_up(criterion, "100,000", &snapshot);
+    scrape(criterion, &snapshot);
     refresh(criterion, &mut large);
     publish(criterion, "100,000", &mut large);
     drop((large, snapshot));
@@ -117,6 +120,16 @@ fn look_up(criterion: &mut Criterion, name: &str, snapshot: &Arc<Snapshot>) {
     group.bench_function(format!("of {name} routes, in vain"), |bencher| {
         bencher.iter(|| snapshot.lookup(black_box("nobody.knows.this.example.org"), black_box("/")));
     });
+    group.finish();
+}
+
+/// Counting all endpoints for `/metrics`, which the control plane waits for.
+fn scrape(criterion: &mut Criterion, snapshot: &Snapshot) {
+    let (metrics, apps, bus) = (Metrics::new(1_000), LiveApps::default(), BusCounts::default());
+    let mut group = criterion.benchmark_group("scrape");
+    group.throughput(Throughput::Elements(snapshot.endpoints() as u64));
+    let name = format!("metrics with {} endpoints", snapshot.endpoints());
+    group.bench_function(name, |bencher| bencher.iter(|| metrics.text(black_box(snapshot), &apps, &bus, NOW).len()));
     group.finish();
 }
 

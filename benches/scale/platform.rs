@@ -152,7 +152,7 @@ pub async fn until(most: Duration, mut fact: impl AsyncFnMut() -> bool) -> io::R
         if begun.elapsed() > most {
             return Err(io::Error::other("it does not come true"));
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Ok(begun.elapsed())
 }

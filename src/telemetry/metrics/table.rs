@@ -9,8 +9,14 @@ use super::exposition::Exposition;
 use super::shard::CLASSES;
 use super::{ENDPOINTS, ROUTE_REQUESTS, ROUTES};
 use crate::domain::balance::State;
+use crate::domain::balance::live::Live;
+use crate::domain::endpoint::Endpoint;
 use crate::domain::moment::Moment;
-use crate::domain::table::snapshot::Snapshot;
+use crate::domain::table::snapshot::{Pool, Snapshot};
+
+/// A walk takes one kind of record after the other of so many routes: reads that do not wait for one another come from
+/// memory together, and those of a route, its endpoints and their lives would.
+const STRIDE: usize = 256;
 
 /// Responses by class of status, as a `Fleet` counts them.
 type Responses = [u64; 5];
@@ -57,19 +63,27 @@ impl Named {
     pub(super) fn gather(&mut self, snapshot: &Snapshot, routes_max: usize, now: Moment, out: &mut Exposition) {
         let mut states = [("running", 0_u64), ("starting", 0), ("draining", 0), ("ejected", 0)];
         let mut routes = Vec::new();
-        for pool in snapshot.pools() {
-            for endpoint in &pool.endpoints {
-                let state = match endpoint.live.state() {
-                    State::Running if endpoint.live.ejected_until(now).is_some() => 3,
+        let pools: Vec<&Pool> = snapshot.pools().map(|pool| &**pool).collect();
+        let (mut endpoints, mut lives): (Vec<&Endpoint>, Vec<&Live>) = Default::default();
+        for pools in pools.chunks(STRIDE) {
+            endpoints.clear();
+            endpoints.extend(pools.iter().flat_map(|pool| &pool.endpoints).map(|endpoint| &**endpoint));
+            lives.clear();
+            lives.extend(endpoints.iter().map(|endpoint| &*endpoint.live));
+            for live in &lives {
+                let state = match live.state() {
+                    State::Running if live.ejected_until(now).is_some() => 3,
                     State::Running => 0,
                     State::Starting => 1,
                     State::Draining => 2,
                 };
                 states[state].1 += 1;
             }
-            let responses = pool.fleet.responses();
-            if responses.iter().any(|count| *count > 0) {
-                routes.push((pool.route.clone(), responses));
+            for pool in pools {
+                let responses = pool.fleet.responses();
+                if responses.iter().any(|count| *count > 0) {
+                    routes.push((pool.route.clone(), responses));
+                }
             }
         }
         out.number(ROUTES, snapshot.routes() as f64);
