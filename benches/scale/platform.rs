@@ -145,6 +145,9 @@ fn route_uri(route: usize) -> String {
     format!("app-{route}.apps.example.com")
 }
 
+/// To count its endpoints a full router walks over all of them: asked for more often, that would be what is measured.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// Waits for a fact, at most so long.
 pub async fn until(most: Duration, mut fact: impl AsyncFnMut() -> bool) -> io::Result<Duration> {
     let begun = Instant::now();
@@ -152,7 +155,7 @@ pub async fn until(most: Duration, mut fact: impl AsyncFnMut() -> bool) -> io::R
         if begun.elapsed() > most {
             return Err(io::Error::other("it does not come true"));
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
     Ok(begun.elapsed())
 }

@@ -14,8 +14,8 @@ use crate::domain::endpoint::Endpoint;
 use crate::domain::moment::Moment;
 use crate::domain::table::snapshot::{Pool, Snapshot};
 
-/// A walk takes one kind of record after the other of so many routes: reads that do not wait for one another come from
-/// memory together, and those of a route, its endpoints and their lives would.
+/// A walk takes one kind of record after the other of so many routes. A route, its endpoint and its life are found through
+/// one another, so reads of them wait in turn; those of many routes come from memory together.
 const STRIDE: usize = 256;
 
 /// Responses by class of status, as a `Fleet` counts them.
