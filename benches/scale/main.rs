@@ -1,17 +1,15 @@
 //! A full platform over a real NATS server: how soon routes work, what the control plane and each endpoint cost, and whether
 //! requests feel the storm of heartbeats. `cargo bench --bench scale -- [--routes N] [--router PATH]`, for another build's sake;
-//! needs `nats-server`, `taskset`, two cores.
+//! needs `nats-server`, `taskset`, `chrt`, `setpriv`, two cores.
 
 mod platform;
 mod router;
 mod sight;
 
-use std::cell::{Cell, RefCell};
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -20,23 +18,24 @@ use router::Router;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
+use weighbridge::domain::dice::Dice;
 
-/// The router's core, and that of NATS, platform, clients and instance.
+/// The router's core, and that of NATS, platform, clients and instance. The first two get it when the others do not need it
+/// (`SCHED_IDLE`): elsewhere they would not share a core.
 const ROUTER_CORE: usize = 0;
 const OTHER_CORE: usize = 1;
-/// Quiet and storm take turns.
-const ROUNDS: usize = 3;
-/// Less than a lease together with the time in which everybody reports again.
-const QUIET: Duration = Duration::from_secs(4);
-const STORM: Duration = Duration::from_secs(8);
+/// Quiet and storm take turns, often: whatever else the machine does has to fall on both.
+const ROUNDS: usize = 30;
+/// A turn. All agents have reported after a few rounds, well within a lease.
+const TURN: Duration = Duration::from_secs(2);
 /// After the rush of a start, memory comes to rest in this time.
 const SETTLING: Duration = Duration::from_secs(15);
-/// Clients that ask every so often.
+/// Clients, and how often each asks on average.
 const CLIENTS: usize = 8;
 const EVERY: Duration = Duration::from_millis(5);
-/// Registrations whose way into the table is timed, each round.
-const TIMED: usize = 10;
+/// Registrations whose way into the table is timed, each turn.
+const TIMED: usize = 2;
 /// Nothing takes longer.
 const PATIENCE: Duration = Duration::from_secs(120);
 const MEASURED_HOST: &str = "measured.test";
@@ -74,8 +73,8 @@ async fn run(routes: usize, program: &str) -> io::Result<()> {
     let address = router::free_address()?;
     let nats = format!("nats://{address}");
     let port = address.port().to_string();
-    let _server =
-        router::spawn(OTHER_CORE, "nats-server", &["-a", "127.0.0.1", "-p", &port], &dir.path().join("nats.out"))?;
+    let server = ["--idle", "0", "nats-server", "-a", "127.0.0.1", "-p", &port];
+    let _server = router::spawn(OTHER_CORE, "chrt", &server, &dir.path().join("nats.out"))?;
     until(PATIENCE, async || tokio::net::TcpStream::connect(address).await.is_ok()).await?;
     println!("| {routes} routes, {} endpoints | |\n|---|--:|", platform::endpoints(routes));
     let platform = Platform::of(routes, &nats);
@@ -117,121 +116,134 @@ async fn start_up(platform: &Platform, routes: usize, program: &str, nats: &str,
     Ok(router)
 }
 
-/// What a while of requests and registrations came to.
+/// What all the quiet turns came to, or all those in the storm.
 #[derive(Default)]
 struct Seen {
-    p50: f64,
-    p99: f64,
-    /// The p99 of those who ask the instance itself: what clients, NATS and platform cost each other on their core.
-    direct_p99: f64,
-    routable: Vec<f64>,
+    /// Milliseconds of requests through the router, and of those that ask the instance itself: what clients, NATS and
+    /// platform cost each other on their core.
+    through: Vec<f64>,
+    direct: Vec<f64>,
     failures: usize,
+    /// Milliseconds from registrations to their first answer.
+    routable: Vec<f64>,
 }
 
 /// Requests and registrations without heartbeats and with them, in turn.
 async fn storm(platform: &Platform, router: &Router, bus: &async_nats::Client, instance: u16) -> io::Result<()> {
-    let (mut quiet, mut stormy, mut control, mut reports) = (Vec::new(), Vec::new(), 0.0, 0);
-    let mut serial = 0;
+    let (mut quiet, mut stormy) = (Seen::default(), Seen::default());
+    let (mut control, mut reports, mut time) = (0.0, 0, Duration::ZERO);
     for _ in 0..ROUNDS {
         platform.order(Orders::Rest);
-        quiet.push(look(QUIET, router, bus, instance, &mut serial).await?);
+        quiet.look(router, bus, instance).await?;
         platform.order(Orders::Report);
-        let (cpu, sent) = (router.control_seconds(), platform.reports.load(Ordering::Relaxed));
-        let begun = Instant::now();
-        stormy.push(look(STORM, router, bus, instance, &mut serial).await?);
-        control += (router.control_seconds() - cpu) / begun.elapsed().as_secs_f64() / ROUNDS as f64;
-        reports += ((platform.reports.load(Ordering::Relaxed) - sent) as f64 / begun.elapsed().as_secs_f64()) as u64;
+        let (begun, cpu) = (Instant::now(), router.control_seconds());
+        let sent = platform.reports.load(Ordering::Relaxed);
+        stormy.look(router, bus, instance).await?;
+        control += router.control_seconds() - cpu;
+        reports += platform.reports.load(Ordering::Relaxed) - sent;
+        time += begun.elapsed();
     }
-    println!("| storm: reports/s | {} |", reports / ROUNDS as u64);
-    println!("| storm: CPU of the control thread, cores | {control:.3} |");
+    println!("| storm: reports/s | {:.0} |", reports as f64 / time.as_secs_f64());
+    println!("| storm: CPU of the control thread, cores | {:.3} |", control / time.as_secs_f64());
     let dropped = router.metric("weighbridge_bus_messages_dropped_total").await.unwrap_or(f64::NAN);
     println!("| messages dropped so far | {dropped:.0} |");
-    for (name, seen) in [("quiet", &quiet), ("storm", &stormy)] {
-        let routable: Vec<f64> = seen.iter().flat_map(|seen| seen.routable.iter().copied()).collect();
-        let most = routable.iter().copied().fold(0.0, f64::max);
-        println!("| {name}: request p50, ms | {:.3} |", median(seen.iter().map(|seen| seen.p50)));
-        println!("| {name}: request p99, ms | {:.3} |", median(seen.iter().map(|seen| seen.p99)));
+    for (name, seen) in [("quiet", &mut quiet), ("storm", &mut stormy)] {
+        for values in [&mut seen.through, &mut seen.direct, &mut seen.routable] {
+            values.sort_unstable_by(f64::total_cmp);
+        }
+        println!("| {name}: request p50, ms | {:.3} |", quantile(&seen.through, 0.5));
+        println!("| {name}: request p99, ms | {:.3} |", quantile(&seen.through, 0.99));
+        println!("| {name}: p99 of the instance asked directly, ms | {:.3} |", quantile(&seen.direct, 0.99));
         println!(
-            "| {name}: p99 of the instance asked directly, ms | {:.3} |",
-            median(seen.iter().map(|seen| seen.direct_p99))
+            "| {name}: registered to routable, ms, median (most of {}) | {:.1} ({:.1}) |",
+            seen.routable.len(),
+            quantile(&seen.routable, 0.5),
+            quantile(&seen.routable, 1.0)
         );
-        println!(
-            "| {name}: registered to routable, ms, median (most of {}) | {:.1} ({most:.1}) |",
-            routable.len(),
-            median(routable.iter().copied())
-        );
-        println!("| {name}: requests failed | {} |", seen.iter().map(|seen| seen.failures).sum::<usize>());
+        println!("| {name}: requests, failed | {}, {} |", seen.through.len() + seen.direct.len(), seen.failures);
     }
-    let rounds = || stormy.iter().zip(&quiet);
-    println!("| p99 in the storm / quiet | {:.2} |", median(rounds().map(|(storm, quiet)| storm.p99 / quiet.p99)));
-    let direct = rounds().map(|(storm, quiet)| storm.direct_p99 / quiet.direct_p99);
-    println!("| the same of the instance asked directly | {:.2} |", median(direct));
+    for share in [0.5, 0.99] {
+        let ratio = quantile(&stormy.through, share) / quantile(&quiet.through, share);
+        println!("| p{:.0} in the storm / quiet | {ratio:.2} |", share * 100.0);
+    }
+    let direct = quantile(&stormy.direct, 0.99) / quantile(&quiet.direct, 0.99);
+    println!("| p99 of the instance asked directly, the same | {direct:.2} |");
     Ok(())
 }
 
-async fn look(
-    time: Duration,
-    router: &Router,
-    bus: &async_nats::Client,
-    instance: u16,
-    serial: &mut usize,
-) -> io::Result<Seen> {
-    let end = Instant::now() + time;
-    let asked = [router.http, ([127, 0, 0, 1], instance).into()].map(|address| Asked::by(CLIENTS, address, end));
-    let mut seen = Seen::default();
-    for _ in 0..TIMED {
-        *serial += 1;
-        seen.routable.push(time_to_routable(&format!("new-{serial}.test"), router, bus, instance).await?);
-        tokio::time::sleep(time / (2 * TIMED as u32)).await;
+impl Seen {
+    /// Another turn.
+    async fn look(&mut self, router: &Router, bus: &async_nats::Client, instance: u16) -> io::Result<()> {
+        // Else its lease would run out.
+        register(bus, MEASURED_HOST, instance).await?;
+        let end = Instant::now() + TURN;
+        let asked = [router.http, ([127, 0, 0, 1], instance).into()].map(|address| Asked::by(CLIENTS, address, end));
+        for _ in 0..TIMED {
+            let host = format!("new-{:x}.test", uuid::Uuid::new_v4());
+            self.routable.push(time_to_routable(&host, router, bus, instance).await?);
+            tokio::time::sleep(TURN / (2 * TIMED as u32)).await;
+        }
+        for (asked, latencies) in asked.into_iter().zip([&mut self.through, &mut self.direct]) {
+            self.failures += asked.over(latencies).await?;
+        }
+        Ok(())
     }
-    let [through, direct] = asked;
-    let (through, direct) = (through.over().await?, direct.over().await?);
-    let quantile = |latencies: &[f64], share: f64| latencies[(share * (latencies.len() - 1) as f64) as usize];
-    (seen.p50, seen.p99) = (quantile(&through.0, 0.5), quantile(&through.0, 0.99));
-    (seen.direct_p99, seen.failures) = (quantile(&direct.0, 0.99), through.1 + direct.1);
-    Ok(seen)
 }
 
-/// Clients that ask one address every so often.
-struct Asked {
-    latencies: Rc<RefCell<Vec<f64>>>,
-    failures: Rc<Cell<usize>>,
-    clients: Vec<JoinHandle<io::Result<()>>>,
+/// Of values in order.
+fn quantile(values: &[f64], share: f64) -> f64 {
+    values.get((share * (values.len().saturating_sub(1)) as f64) as usize).copied().unwrap_or(f64::NAN)
 }
+
+/// Clients that ask one address.
+struct Asked(Vec<JoinHandle<io::Result<(Vec<f64>, usize)>>>);
 
 impl Asked {
     /// So many, until `end`.
     fn by(count: usize, address: SocketAddr, end: Instant) -> Asked {
-        let (latencies, failures): (Rc<RefCell<Vec<f64>>>, Rc<Cell<usize>>) = Default::default();
-        let client = |_| {
-            let (latencies, failures) = (latencies.clone(), failures.clone());
-            spawn_local(async move {
-                let mut connection = router::connect(address).await?;
-                let mut ticks = tokio::time::interval(EVERY);
-                while Instant::now() < end {
-                    ticks.tick().await;
-                    let asked = Instant::now();
-                    if router::get(&mut connection, MEASURED_HOST).await? != 200 {
-                        failures.set(failures.get() + 1);
-                    }
-                    latencies.borrow_mut().push(asked.elapsed().as_secs_f64() * 1e3);
-                }
-                Ok(())
-            })
-        };
-        let clients = (0..count).map(client).collect();
-        Asked { latencies, failures, clients }
+        Asked((0..count).map(|n| spawn_blocking(move || ask(address, end, Dice::seeded(n as u64)))).collect())
     }
 
-    /// Milliseconds of all requests, in order, and how many failed.
-    async fn over(self) -> io::Result<(Vec<f64>, usize)> {
-        for client in self.clients {
-            client.await.map_err(io::Error::other)??;
+    /// Adds the milliseconds of all requests; how many failed.
+    async fn over(self, latencies: &mut Vec<f64>) -> io::Result<usize> {
+        let mut failures = 0;
+        for client in self.0 {
+            let (its, failed) = client.await.map_err(io::Error::other)??;
+            latencies.extend(its);
+            failures += failed;
         }
-        let mut latencies = self.latencies.take();
-        latencies.sort_unstable_by(f64::total_cmp);
-        Ok((latencies, self.failures.get()))
+        Ok(failures)
     }
+}
+
+/// Asks at random moments: in step with the platform's reports it would meet all of them or none. Only a thread of its own
+/// can wait so exactly, a timer of the runtime goes by milliseconds.
+fn ask(address: SocketAddr, end: Instant, mut dice: Dice) -> io::Result<(Vec<f64>, usize)> {
+    let connect = || {
+        let stream = std::net::TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        io::Result::Ok(stream)
+    };
+    let request = format!("GET / HTTP/1.1\r\nHost: {MEASURED_HOST}\r\n\r\n");
+    let (mut stream, mut latencies, mut failures, mut buffer) = (connect()?, Vec::new(), 0, [0; 4096]);
+    while Instant::now() < end {
+        std::thread::sleep(EVERY.mul_f64(-(1.0 - dice.share()).ln()));
+        let asked = Instant::now();
+        stream.write_all(request.as_bytes())?;
+        let mut filled = 0;
+        while !buffer[..filled].ends_with(b"\r\n\r\nok") {
+            let more = stream.read(&mut buffer[filled..])?;
+            filled += more;
+            if more == 0 || !buffer.starts_with(b"HTTP/1.1 200 ") {
+                failures += 1;
+                stream = connect()?;
+                break;
+            }
+        }
+        latencies.push(asked.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok((latencies, failures))
 }
 
 /// Milliseconds from a registration to the first answer of its instance.
@@ -248,14 +260,15 @@ async fn time_to_routable(host: &str, router: &Router, bus: &async_nats::Client,
     Ok(begun.elapsed().as_secs_f64() * 1e3)
 }
 
-/// Everybody falls silent.
+/// Everybody falls silent, after everybody has reported once more.
 async fn prune(platform: &Platform, router: &Router) -> io::Result<()> {
+    tokio::time::sleep(platform::PERIOD).await;
     let all = router.endpoints().await;
     let cpu = router.control_seconds();
     platform.order(Orders::Rest);
-    let first = until(PATIENCE, async || router.endpoints().await < all).await?;
+    let first = until(PATIENCE, async || router.endpoints().await < all - all / 100).await?;
     let rest = until(PATIENCE, async || router.endpoints().await < all / 100).await?;
-    println!("| silence to the first pruned, s | {:.1} |", first.as_secs_f64());
+    println!("| silence to the first hundredth pruned, s | {:.1} |", first.as_secs_f64());
     println!("| and from there to the last, s | {:.1} |", rest.as_secs_f64());
     println!("| CPU of the control thread for it, s | {:.2} |", router.control_seconds() - cpu);
     Ok(())
@@ -287,10 +300,4 @@ async fn instance() -> io::Result<u16> {
         }
     });
     Ok(port)
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

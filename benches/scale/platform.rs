@@ -1,18 +1,20 @@
 //! A platform of many agents that send heartbeats over NATS, on a thread of its own.
 
 use std::io;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use weighbridge::domain::dice::Dice;
 
 /// Instances an agent reports.
 const PER_AGENT: usize = 50;
 /// How often each agent reports.
-const PERIOD: Duration = Duration::from_secs(5);
+pub const PERIOD: Duration = Duration::from_secs(5);
 /// How often those whose turn it is are looked for.
-const STEP: Duration = Duration::from_millis(10);
+const STEP: Duration = Duration::from_millis(1);
 
 /// What the agents are to do.
 #[derive(Clone, Copy, PartialEq)]
@@ -40,7 +42,8 @@ impl Platform {
         let (given, counted, nats) = (orders.clone(), reports.clone(), nats.to_owned());
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            if let Err(problem) = runtime.block_on(live(routes, &nats, &given, &counted)) {
+            let done = step_back().and_then(|()| runtime.block_on(live(routes, &nats, &given, &counted)));
+            if let Err(problem) = done {
                 eprintln!("the platform: {problem}");
             }
         });
@@ -76,22 +79,33 @@ async fn live(routes: usize, nats: &str, orders: &AtomicU8, reports: &AtomicU64)
     for agent in &mut agents {
         bus.publish("dea.heartbeat", agent.report(reports)).await.map_err(io::Error::other)?;
     }
-    let per_step = agents.len() as f64 * STEP.as_secs_f64() / PERIOD.as_secs_f64();
-    let (mut next, mut due, mut ticks) = (0, 0.0, tokio::time::interval(STEP));
+    // When in its period each has its turn: agents do not know of each other.
+    let mut dice = Dice::seeded(1);
+    let mut turns: Vec<f64> = agents.iter().map(|_| dice.share()).collect();
+    turns.sort_unstable_by(f64::total_cmp);
+    let (mut next, mut at, mut ticks) = (0, 0.0, tokio::time::interval(STEP));
     loop {
         ticks.tick().await;
         match orders.load(Ordering::Relaxed) {
             leave if leave == Orders::Leave as u8 => return Ok(()),
-            report if report == Orders::Report as u8 => due += per_step,
-            _ => due = 0.0,
+            report if report == Orders::Report as u8 => at += STEP.div_duration_f64(PERIOD),
+            _ => continue,
         }
-        while due >= 1.0 {
-            due -= 1.0;
+        while turns[next] < at {
             let message = agents[next].report(reports);
             bus.publish("dea.heartbeat", message).await.map_err(io::Error::other)?;
             next = (next + 1) % agents.len();
+            at -= if next == 0 { 1.0 } else { 0.0 };
         }
     }
+}
+
+/// Puts this thread behind all others of its core.
+fn step_back() -> io::Result<()> {
+    let me = std::fs::read_link("/proc/thread-self")?;
+    let thread = me.file_name().unwrap_or_default();
+    let output = Command::new("chrt").args(["--idle", "--pid", "0"]).arg(thread).output()?;
+    output.status.success().then_some(()).ok_or_else(|| io::Error::other("this needs `chrt`"))
 }
 
 /// What an agent says, but for the sequence number.

@@ -11,7 +11,7 @@ use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// A child that ends with the bench.
+/// A child that ends when this is dropped.
 pub struct Process(pub Child);
 
 impl Drop for Process {
@@ -22,11 +22,12 @@ impl Drop for Process {
     }
 }
 
-/// On its own core, its output in a file.
+/// On its own core, its output in a file; it ends with the bench, however that ends.
 pub fn spawn(core: usize, program: &str, arguments: &[&str], output: &Path) -> io::Result<Process> {
     let output = std::fs::File::create(output)?;
-    let mut command = Command::new("taskset");
-    command.args(["-c", &core.to_string(), program]).args(arguments).stdin(Stdio::null());
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "taskset", "-c", &core.to_string(), program]).args(arguments);
+    command.stdin(Stdio::null());
     Ok(Process(command.stdout(output.try_clone()?).stderr(output).spawn()?))
 }
 
