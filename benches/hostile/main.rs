@@ -4,6 +4,8 @@
 //! a real-time class where that is allowed, so that what else the machine does from time to time is not taken for theirs.
 //! An instance that is asked directly all the while shows what is left of that.
 
+#[path = "../scale/class.rs"]
+mod class;
 mod crowd;
 mod instance;
 #[path = "../scale/router.rs"]
@@ -61,11 +63,7 @@ async fn run() -> io::Result<()> {
     if !ours.status.success() {
         return Err(io::Error::other("this needs two cores and `taskset`"));
     }
-    let real_time = Command::new("chrt").args(["-r", "-p", "1", &std::process::id().to_string()]).output();
-    let class = match real_time {
-        Ok(done) if done.status.success() => "all in a real-time class",
-        _ => "in the class of everything else (no `chrt`, or it is not allowed)",
-    };
+    let class = class::real_time();
     let ((_visited, visited), (_hung, hung)) = (start(&["--instance"])?, start(&["--instance"])?);
     let route = |host: &str, port: &str| {
         format!("[[route]]\nhost = \"{host}\"\ninstances = [{{ host = \"127.0.0.1\", port = {port} }}]\n")
@@ -79,7 +77,7 @@ async fn run() -> io::Result<()> {
     visit(router.http, RATE, Duration::from_secs(2)).await; // warm
     println!(
         "{HANGING} hanging clients, {RATE} requests/s beside them and as many to an instance directly, {ROUNDS} rounds of \
-         {PHASE:?} each, {class}\n"
+         {PHASE:?} each, all {class}\n"
     );
     println!(
         "| clients that hang on | p50 µs quiet | as they come | while they hang on | p99 µs quiet | as they come \

@@ -2,6 +2,7 @@
 //! requests feel the storm of heartbeats. `cargo bench --bench scale -- [--routes N] [--router PATH]`, for another build's sake;
 //! needs `nats-server`, `taskset`, `chrt`, `setpriv`, two cores.
 
+mod class;
 mod platform;
 mod router;
 mod sight;
@@ -21,7 +22,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
 use weighbridge::domain::dice::Dice;
 
-/// The router's core, and that of NATS, platform, clients and instance. The first two get it when the others do not need it
+/// The router's core, and that of clients, instance, NATS and platform. The latter two get it when nobody else needs it
 /// (`SCHED_IDLE`): elsewhere they would not share a core.
 const ROUTER_CORE: usize = 0;
 const OTHER_CORE: usize = 1;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(routes: usize, program: &str) -> io::Result<()> {
+    let class = class::real_time();
     let dir = tempfile::tempdir()?;
     let address = router::free_address()?;
     let nats = format!("nats://{address}");
@@ -76,6 +78,7 @@ async fn run(routes: usize, program: &str) -> io::Result<()> {
     let server = ["--idle", "0", "nats-server", "-a", "127.0.0.1", "-p", &port];
     let _server = router::spawn(OTHER_CORE, "chrt", &server, &dir.path().join("nats.out"))?;
     until(PATIENCE, async || tokio::net::TcpStream::connect(address).await.is_ok()).await?;
+    println!("Router, clients and instance are {class}.\n");
     println!("| {routes} routes, {} endpoints | |\n|---|--:|", platform::endpoints(routes));
     let platform = Platform::of(routes, &nats);
     let bus = async_nats::connect(&nats).await.map_err(io::Error::other)?;
