@@ -198,8 +198,11 @@ fn quantile(values: &[f64], share: f64) -> f64 {
     values.get((share * (values.len().saturating_sub(1)) as f64) as usize).copied().unwrap_or(f64::NAN)
 }
 
+/// Milliseconds of requests, and how many of them failed.
+type Answers = (Vec<f64>, usize);
+
 /// Clients that ask one address.
-struct Asked(Vec<JoinHandle<io::Result<(Vec<f64>, usize)>>>);
+struct Asked(Vec<JoinHandle<io::Result<Answers>>>);
 
 impl Asked {
     /// So many, until `end`.
@@ -221,7 +224,7 @@ impl Asked {
 
 /// Asks at random moments: in step with the platform's reports it would meet all of them or none. Only a thread of its own
 /// can wait so exactly, a timer of the runtime goes by milliseconds.
-fn ask(address: SocketAddr, end: Instant, mut dice: Dice) -> io::Result<(Vec<f64>, usize)> {
+fn ask(address: SocketAddr, end: Instant, mut dice: Dice) -> io::Result<Answers> {
     let connect = || {
         let stream = std::net::TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
