@@ -1,5 +1,5 @@
 //! Two thousand clients that hang on (silent ones, slow heads, slow readers) while others ask as usual: what the others
-//! notice, and what each who hangs on costs. `cargo bench --bench hostile`; needs `taskset` and two cores. The router has one
+//! notice, and what each who hangs on costs. `cargo bench --bench hostile`; needs `taskset`, `setpriv` and two cores. The router has one
 //! of them; those who hang on, the instances and the visitors are processes of their own on the other. All of them are in
 //! a real-time class where that is allowed, so that what else the machine does from time to time is not taken for theirs.
 //! An instance that is asked directly all the while shows what is left of that.

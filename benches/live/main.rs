@@ -1,6 +1,6 @@
 //! The picker among real processes: one slow instance of four, one that refuses everything, a CPU hog on every second host.
-//! `adaptive`, `p2c` and `round-robin` take turns. `cargo bench --bench live -- [--svg FILE]`; needs `taskset` and two
-//! cores.
+//! `adaptive`, `p2c` and `round-robin` take turns. `cargo bench --bench live -- [--svg FILE]`; needs `taskset`,
+//! `setpriv` and two cores.
 
 mod agent;
 #[path = "../balance/chart.rs"]

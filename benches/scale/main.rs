@@ -28,7 +28,7 @@ const ROUTER_CORE: usize = 0;
 const OTHER_CORE: usize = 1;
 /// Quiet and storm take turns, often: whatever else the machine does has to fall on both.
 const ROUNDS: usize = 30;
-/// A turn. All agents have reported after a few rounds, well within a lease.
+/// A turn. So an agent reports every ten seconds, and its lease of fifteen does not run out.
 const TURN: Duration = Duration::from_secs(2);
 /// After the rush of a start, memory comes to rest in this time.
 const SETTLING: Duration = Duration::from_secs(15);
@@ -241,7 +241,7 @@ fn ask(address: SocketAddr, end: Instant, mut dice: Dice) -> io::Result<Answers>
         while !buffer[..filled].ends_with(b"\r\n\r\nok") {
             let more = stream.read(&mut buffer[filled..])?;
             filled += more;
-            if more == 0 || !buffer.starts_with(b"HTTP/1.1 200 ") {
+            if more == 0 || !buffer[..filled].starts_with(b"HTTP/1.1 200 ") {
                 failures += 1;
                 stream = connect()?;
                 break;

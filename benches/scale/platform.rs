@@ -104,8 +104,10 @@ async fn live(routes: usize, nats: &str, orders: &AtomicU8, reports: &AtomicU64)
 fn step_back() -> io::Result<()> {
     let me = std::fs::read_link("/proc/thread-self")?;
     let thread = me.file_name().unwrap_or_default();
-    let output = Command::new("chrt").args(["--idle", "--pid", "0"]).arg(thread).output()?;
-    output.status.success().then_some(()).ok_or_else(|| io::Error::other("this needs `chrt`"))
+    match Command::new("chrt").args(["--idle", "--pid", "0"]).arg(thread).output() {
+        Ok(done) if done.status.success() => Ok(()),
+        _ => Err(io::Error::other("this needs `chrt`")),
+    }
 }
 
 /// What an agent says, but for the sequence number.

@@ -28,7 +28,8 @@ pub fn spawn(core: usize, program: &str, arguments: &[&str], output: &Path) -> i
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "taskset", "-c", &core.to_string(), program]).args(arguments);
     command.stdin(Stdio::null());
-    Ok(Process(command.stdout(output.try_clone()?).stderr(output).spawn()?))
+    let child = command.stdout(output.try_clone()?).stderr(output).spawn();
+    Ok(Process(child.map_err(|problem| io::Error::other(format!("this needs `setpriv`: {problem}")))?))
 }
 
 /// An address on loopback that was free a moment ago.
